@@ -1,0 +1,165 @@
+"""The command line: one thin command a verb, wiring rooms together. Explained in nbs/cli/00_commands.ipynb."""
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from babyvlm.core.basics import WrongInput
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Infants' recordings to a small vision-language model, and an honest report of which developmental milestones it meets.",
+)  # fmt: skip
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+BARRED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+Seed = Annotated[int, typer.Option(help="Redraws world, initialisation and order.")]
+
+
+def explain(error: BaseException) -> str | None:
+    "The one line for an error that the user can mend; None when the error is a bug of ours."
+    if isinstance(error, WrongInput):
+        return " ".join(str(error).split())
+    if getattr(error, "errno", None) in FULL or "No space left on device" in str(error):
+        where = getattr(error, "filename", None)
+        return f"no space left{f' for {where}' if where else ' where OUT lies'}; free some and give the same command again"
+    if isinstance(error, OSError) and error.errno in BARRED:
+        return f"{error.filename or 'a file'}: {error.strerror}; choose a place that you may write"
+    return None
+
+
+def main():
+    "Run a command; wrong input prints one line and leaves with exit code 2."
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except KeyboardInterrupt:
+        fail("stopped; give the same command again to go on", 130)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the parser's own complaints about options
+            context = getattr(error, "ctx", None)
+            fail(f"{error.format_message()}{f' (see {context.command_path} --help)' if context else ''}", 2)
+        if line := explain(error):
+            fail(line, 2)
+        raise
+
+
+def fail(line: str, code: int):
+    "Print one line and leave."
+    print(f"babyvlm: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Argument(help="Folder for everything that is made.")] = Path("quickstart"),
+    seed: Seed = 0,
+):
+    "The whole road on nursery data, small: a report card at the end, in about 12 minutes on two cores."
+    from babyvlm.cli.quickstart import quickstart as walk
+
+    walk(out, seed=seed)
+
+
+@app.command()
+def nursery(
+    out: Annotated[Path, typer.Argument(help="Recordings folder to make or continue.")],
+    minutes: Annotated[float, typer.Option(help="Minutes per child.")] = 2.0,
+    children: Annotated[int, typer.Option(help="How many children.")] = 1,
+    px: Annotated[int, typer.Option(help="Side of a frame, in pixels.")] = 224,
+    fps: Annotated[float, typer.Option(help="Frames per second.")] = 10.0,
+    unrelated: Annotated[float, typer.Option(help="Share of utterances that are not about anything in view.")] = 0.3,
+    pace: Annotated[float, typer.Option(help="Seconds until a new scene.")] = 8.0,
+    workers: Annotated[int | None, typer.Option(help="Processes; as many as processors by default.")] = None,
+    seed: Seed = 0,
+):
+    "Make recordings of an infant's day, with transcripts and known truth."
+    from babyvlm.nursery.recordings import make_recordings
+
+    made = make_recordings(out, minutes=minutes, children=children, px=px, fps=fps, unrelated=unrelated, pace=pace,
+                           workers=workers, seed=seed)  # fmt: skip
+    print(f"{made} in {out}" if isinstance(made, str) else f"recordings are in {out}")
+
+
+@app.command()
+def curate(
+    recordings: Annotated[Path, typer.Argument(help="Any tree of video files with transcripts beside them.")],
+    out: Annotated[Path, typer.Argument(help="Corpus folder to make or continue.")],
+    fps: Annotated[float, typer.Option(help="Frames kept per second.")] = 1.0,
+    px: Annotated[int, typer.Option(help="Short side of the kept frames; never enlarged.")] = 224,
+    workers: Annotated[int | None, typer.Option(help="Processes; as many as processors by default.")] = None,
+    seed: Seed = 0,
+):
+    "Turn recordings into a corpus of tables, with a reason for all that is dropped."
+    from babyvlm.curation.pipeline import curate as run, problems
+
+    corpus = run(recordings, out, fps=fps, px=px, workers=workers, seed=seed)
+    if table := problems(corpus):
+        print(table)
+    counts = corpus.card["counts"]
+    print(f"{counts['pairs']:,} pairs from {counts['recordings']:,} recordings in {out}")
+
+
+@app.command()
+def pretrain(
+    corpus: Annotated[Path, typer.Argument(help="Corpus folder.")],
+    out: Annotated[Path, typer.Argument(help="Run folder to make.")],
+    recipe: Annotated[str, typer.Option(help="clip or babyllava.")],
+    size: Annotated[str, typer.Option(help="tiny or small.")] = "tiny",
+    start: Annotated[Path | None, typer.Option("--from", help="Run whose towers and tokenizer to start from.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Total optimizer steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time limit; turned into steps once, and stored.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    seed: Seed = 0,
+):
+    "Train a learner from nothing, or from another run's towers."
+    from babyvlm.pretraining.recipes import pretrain as train
+
+    train(corpus, out, recipe, size=size, steps=steps, minutes=minutes, seed=seed, start=start, resume=resume)
+
+
+@app.command()
+def milestones(
+    run: Annotated[str, typer.Argument(help="A run folder, or a transformers folder or name.")],
+    out: Annotated[Path, typer.Argument(help="Report folder to make or continue.")],
+    suite: Annotated[str, typer.Option(help="Which suite to make and judge.")] = "first_words",
+    trials: Annotated[Path | None, typer.Option(help="A trials folder to judge instead.")] = None,
+    seed: Seed = 0,
+):
+    "Judge a learner and write its report card."
+    from babyvlm.cli.quickstart import judge_runs
+
+    judge_runs([run], out, trials=trials, suite=suite, seed=seed)
+
+
+@app.command()
+def lab(
+    folder: Annotated[Path, typer.Argument(help="Where to copy the tutorials.")] = Path("babyvlm-lab"),
+    copy_only: Annotated[bool, typer.Option("--copy-only", help="Do not open JupyterLab.")] = False,
+):
+    "Copy the tutorials to a folder of your own and open JupyterLab there."
+    import shutil
+    import subprocess
+
+    from babyvlm.core.samples import tutorials
+
+    if folder.exists() and not folder.is_dir():
+        raise WrongInput(f"{folder} is a file, and a folder is meant; choose another name")
+    folder.mkdir(parents=True, exist_ok=True)
+    for notebook in sorted(tutorials().glob("*.ipynb")):
+        if not (folder / notebook.name).exists():  # never overwrite a student's work
+            shutil.copyfile(notebook, folder / notebook.name)
+    print(f"tutorials are in {folder}")
+    if not copy_only:
+        subprocess.run([sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}"], check=False)
+
+
+@app.command()
+def doctor():
+    "What this machine can do: device, precision, video readers, memory, free disk."
+    from babyvlm.cli.doctor import examine
+
+    for name, finding in examine().items():
+        print(f"{name:<14} {finding}")

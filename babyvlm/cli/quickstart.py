@@ -1,0 +1,71 @@
+"""The road end to end: nursery, curate, pretrain twice, milestones."""
+
+import time
+from pathlib import Path
+
+from babyvlm.core.basics import WrongInput, existing_folder, make_folder, open_out
+
+WORLD = dict(children=5, minutes=20.0, px=64, fps=2.0, pace=4.0, unrelated=0.3)  # 5 x 20 min / 4 s = 1,500 scenes
+MINUTES = dict(clip=4.0, babyllava=4.0)  # of training, on two cores
+TRIALS = 480  # of each task
+
+
+def quickstart(out, seed=0, world=WORLD, minutes=MINUTES, trials=TRIALS):
+    "Walk the whole road into `out`, going on where an earlier walk stopped; returns the report."
+    from babyvlm.curation.pipeline import curate
+    from babyvlm.nursery.recordings import make_recordings
+    from babyvlm.pretraining.recipes import pretrain
+
+    started = time.time()
+    out = open_out(out, dict(seed=seed, world=world, minutes=minutes, trials=trials), "quickstart.json")
+    make_recordings(out / "recordings", seed=seed, **world)
+    curate(out / "recordings", out / "corpus", fps=world["fps"], px=world["px"], seed=seed)
+    pretrain(out / "corpus", out / "clip", "clip", minutes=minutes["clip"], seed=seed, resume=True)
+    pretrain(out / "corpus", out / "babyllava", "babyllava", minutes=minutes["babyllava"], seed=seed,
+             start=out / "clip", resume=True)  # fmt: skip
+    report = judge_runs([out / "clip", out / "babyllava"], out / "report", seed=seed, trials_count=trials)
+    print(f"the whole road took {(time.time() - started) / 60:.1f} minutes")
+    return report
+
+
+def judge_runs(runs, out, trials=None, suite="first_words", seed=0, trials_count=TRIALS):
+    "Load runs, make or read the trials, judge, and print the table and where the page is; returns the report."
+    from babyvlm.core.trials import read_trials
+    from babyvlm.milestones.judge import judge, text_table
+    from babyvlm.models.load import load_learner
+
+    if trials is not None:
+        existing_folder(trials, "trials")
+    learners = [load_learner(run) for run in runs]
+    out = make_folder(out)
+    if not any((out / card).exists() for card in ("milestones.json", "trials")) and any(out.iterdir()):
+        raise WrongInput(f"{out} holds other files and no report; choose a new or empty folder")
+    stimuli = read_trials(trials if trials is not None else make_suite(suite, out / "trials", seed, trials_count))
+    report = judge(learners, stimuli, out, corpus=training_corpus(runs), seed=seed)
+    print(text_table(report))
+    print(f"report card: {Path(out) / 'report.html'}")
+    return report
+
+
+def make_suite(suite, folder, seed, count):
+    "The trials folder of a suite, made by the nursery unless it is there already."
+    from babyvlm.nursery.stimuli import suites
+
+    if suite not in suites:
+        raise WrongInput(f"--suite: {suite!r} is not one of {', '.join(suites)}")
+    if not (folder / "trials.json").is_file():
+        suites[suite](folder, n=count, seed=seed)
+    return folder
+
+
+def training_corpus(runs):
+    "The corpus that the first of these runs was trained on, where it still lies; None otherwise."
+    from babyvlm.core.basics import read_json
+    from babyvlm.core.corpus import read_corpus
+
+    for run in runs:
+        try:
+            return read_corpus(read_json(Path(run) / "run.json", "run")["corpus"]["path"])
+        except (WrongInput, KeyError):
+            continue
+    return None

@@ -1,0 +1,372 @@
+// The front end of `babyvlm.widgets.clip_inspector`: one ES module, no build step, nothing from the network.
+// Python holds the recording. This page asks for what it shows by custom messages ("hello" → the time line,
+// "frames" → JPEGs), so that neither pictures nor words are kept in a saved notebook. Only the time `t` is synced.
+
+// ---- geometry, pure ----
+export const clamp = (v, lo, hi) => Math.min(hi, Math.max(lo, v));
+export const timeToX = (t, start, stop, width) => (stop > start ? ((t - start) / (stop - start)) * width : 0);
+export const xToTime = (x, start, stop, width) => start + (width > 0 ? clamp(x / width, 0, 1) : 0) * (stop - start);
+export function frameAt(t, times) {          // the last frame that has begun by t
+  let lo = 0, hi = times.length;
+  while (lo < hi) { const mid = (lo + hi) >> 1; if (times[mid] <= t + 1e-6) lo = mid + 1; else hi = mid; }
+  return Math.max(0, lo - 1);
+}
+export function pageStart(t, start, length, duration) {  // the lane shows [start, start + length]; turn the page when t leaves it
+  const last = Math.max(0, duration - length);
+  if (t >= start && t <= start + length) return clamp(start, 0, last);
+  return clamp(t - length / 10, 0, last);
+}
+export function clock(t) {
+  const tenths = Math.round(t * 10), m = Math.floor(tenths / 600);
+  return `${m}:${String(Math.floor((tenths % 600) / 10)).padStart(2, "0")}.${tenths % 10}`;
+}
+export const spoken = (spans, t) => spans.filter((s) => s.onset <= t && t < s.offset);
+
+// ---- a store of frames: asks for what is missing, forgets what is far ----
+const KEEP = 240, AHEAD = 12;
+function frameStore(model, count, onFrame) {
+  const have = new Map(), asked = new Map();
+  const ask = (indices) => {
+    const now = performance.now();
+    const wanted = indices.filter((i) => i >= 0 && i < count && !have.has(i) && !(now - (asked.get(i) ?? -1e9) < 3000));
+    if (!wanted.length) return;
+    wanted.forEach((i) => asked.set(i, now));
+    model.send({ type: "frames", indices: wanted });
+  };
+  return {
+    get: (i) => have.get(i),
+    size: () => have.size,
+    want(i, direction = 1) {
+      if (have.has(i)) { const picture = have.get(i); have.delete(i); have.set(i, picture); }  // newest last
+      const near = Array.from({ length: AHEAD }, (_, k) => i + direction * k);
+      if (!have.has(i)) ask(near.slice(0, 4));
+      else if (near.slice(0, AHEAD / 2).some((k) => k >= 0 && k < count && !have.has(k))) ask(near);
+    },
+    ask,
+    async receive(indices, buffers) {
+      for (let k = 0; k < indices.length; k++) {
+        asked.delete(indices[k]);
+        have.set(indices[k], await createImageBitmap(new Blob([buffers[k]], { type: "image/jpeg" })));
+        while (have.size > KEEP) { const old = have.keys().next().value; have.get(old).close(); have.delete(old); }
+        onFrame(indices[k]);
+      }
+    },
+    clear() { have.forEach((b) => b.close()); have.clear(); asked.clear(); },
+  };
+}
+
+// ---- small helpers for the page ----
+function tag(name, className, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  if (className) node.className = className;
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+const icon = (path) => {
+  const svg = tag("span");
+  svg.innerHTML = `<svg viewBox="0 0 16 16" width="16" height="16" aria-hidden="true" fill="currentColor"><path d="${path}"/></svg>`;
+  return svg.firstChild;
+};
+const ICONS = {
+  first: "M3 3h2v10H3zM13 3v10L6 8z", back: "M11 3v10L4 8z", play: "M4 2.5v11L13 8z",
+  pause: "M4 3h3v10H4zM9 3h3v10H9z", next: "M5 3v10l7-5z", last: "M11 3h2v10h-2zM3 3v10l7-5z",
+};
+const button = (name, label, keys) =>
+  tag("button", "bv-button", { type: "button", "aria-label": label, title: `${label} (${keys})`, "data-do": name }, icon(ICONS[name]));
+
+const KEYS = [["space", "play or pause"], ["← →", "one frame"], ["shift ← →", "one utterance"], ["home end", "start, end"],
+              ["J K L", "backwards, pause, forwards; again for faster"]];
+
+function build() {
+  const ui = { root: tag("div", "bv-clip", { role: "group", "aria-label": "Clip inspector", "data-lm-suppress-shortcuts": "true" }) };
+  ui.picture = tag("canvas", "bv-picture", { role: "img", "aria-label": "no frame yet", width: 4, height: 3 });
+  ui.wait = tag("div", "bv-wait", {}, "waiting for the kernel …");
+  ui.title = tag("span", "bv-title");
+  ui.level = tag("span", "bv-level");
+  ui.caption = tag("div", "bv-caption");
+  ui.play = button("play", "Play", "space");
+  ui.time = tag("output", "bv-time", { "aria-live": "off" });
+  ui.controls = tag("div", "bv-controls", { role: "toolbar", "aria-label": "Playback" },
+    button("first", "Go to the start", "home"), button("back", "One frame back", "←"), ui.play,
+    button("next", "One frame on", "→"), button("last", "Go to the end", "end"), ui.time);
+  ui.legend = tag("ul", "bv-legend", { "aria-label": "Who speaks" });
+  const keys = tag("dl", "bv-keys", {}, ...KEYS.flatMap(([k, what]) =>
+    [tag("dt", "", {}, ...k.split(" ").flatMap((part) => [tag("kbd", "", {}, part), " "])), tag("dd", "", {}, what)]));
+  ui.help = tag("details", "bv-help", {}, tag("summary", "", {}, "Keys"), keys);
+  ui.strip = tag("div", "bv-strip", { "aria-hidden": "true" });
+  ui.stripHead = tag("div", "bv-striphead");
+  ui.bracket = tag("div", "bv-bracket");
+  ui.overview = tag("div", "bv-overview bv-scrub", { title: "The whole recording: click or drag" }, ui.strip, ui.bracket, ui.stripHead);
+  ui.ticks = tag("div", "bv-ticks", { "aria-hidden": "true" });
+  ui.spans = tag("ol", "bv-spans", { "aria-label": "Transcript" });
+  ui.head = tag("div", "bv-head", { role: "slider", tabindex: "0", "aria-label": "Playhead", "aria-valuemin": "0" });
+  ui.lane = tag("div", "bv-lane bv-scrub", {}, ui.ticks, ui.spans, ui.head);
+  ui.said = tag("div", "bv-said", { "aria-live": "polite" });
+  ui.root.append(
+    tag("div", "bv-top", {}, tag("div", "bv-stage", {}, ui.picture, ui.wait),
+      tag("div", "bv-side", {}, tag("div", "bv-heading", {}, ui.title, ui.level),
+        ui.caption, ui.controls, ui.legend, ui.help)),
+    ui.overview, ui.lane, ui.said);
+  return ui;
+}
+
+function render({ model, el }) {
+  const ui = build();
+  el.append(tag("style", "", {}, CSS), ui.root);
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  let line = null, store = null, t = model.get("t"), start = 0, rate = 0, clockAt = 0, sentAt = 0, timer = 0, saying = "";
+
+  // -- what is drawn --
+  const length = () => Math.min(line.duration, clamp(ui.lane.clientWidth / 96, 4, 30));  // about 96 px a second, so that words can be read
+  function drawFrame() {
+    const i = frameAt(t, line.times), picture = store.get(i);
+    ui.picture.setAttribute("aria-label", `Frame ${i + 1} of ${line.times.length}, at ${clock(line.times[i] ?? 0)}${line.blurred ? ", blurred" : ""}`);
+    if (picture) {
+      if (ui.picture.width !== picture.width || ui.picture.height !== picture.height) {
+        ui.picture.width = picture.width; ui.picture.height = picture.height;
+        ui.picture.style.aspectRatio = `${picture.width} / ${picture.height}`;
+      }
+      ui.picture.getContext("2d").drawImage(picture, 0, 0);
+      ui.picture.dataset.frame = i;
+      ui.wait.hidden = true;
+    }
+    store.want(i, rate < 0 ? -1 : 1);
+  }
+  function drawWords() {
+    const now = spoken(line.spans, t);
+    ui.caption.replaceChildren(...now.slice(0, 3).map((s) => {
+      const words = s.words.length ? s.words : [[s.text, Infinity]];
+      const current = words.findLastIndex(([, onset]) => onset <= t);
+      const look = (k) => (k === current ? "bv-now" : k > current && s.words.length ? "bv-later" : "");
+      return tag("div", "", {}, tag("div", "bv-who", {}, tag("span", "bv-swatch", { "data-speaker": s.speaker }), line.speakers[s.speaker]),
+        tag("p", "bv-words", {}, ...words.flatMap(([word], k) => [tag("span", look(k), {}, word), " "])));
+    }));
+    if (!now.length) ui.caption.append(tag("p", "bv-silence", {}, "nobody speaks"));
+    const text = now.map((s) => `${line.speakers[s.speaker]}: ${s.text}`).join("; ");
+    if (text !== saying) { saying = text; ui.said.textContent = text; }
+    for (const node of ui.spans.children) node.classList.toggle("bv-on", node.span.onset <= t && t < node.span.offset);
+  }
+  function drawHeads() {
+    const end = start + length();
+    ui.head.style.left = `${timeToX(t, start, end, 100)}%`;
+    ui.stripHead.style.left = `${timeToX(t, 0, line.duration, 100)}%`;
+    ui.head.setAttribute("aria-valuenow", t.toFixed(2));
+    ui.head.setAttribute("aria-valuetext", `${clock(t)} of ${clock(line.duration)}${saying ? ", " + saying : ""}`);
+    const speed = rate && rate !== 1 ? ` ${rate}×` : "";
+    ui.time.textContent = `${clock(t)} / ${clock(line.duration)}${speed}`;
+  }
+  function drawPage() {
+    const end = start + length(), whole = length() >= line.duration;
+    ui.spans.replaceChildren(...line.spans.filter((s) => s.offset > start && s.onset < end).map((s) => {
+      const left = timeToX(s.onset, start, end, 100), right = timeToX(s.offset, start, end, 100);
+      const why = s.keep ? "" : ` — dropped: ${s.why || "no reason given"}`;
+      const node = tag("li", `bv-span${s.keep ? "" : " bv-dropped"}`, { "data-speaker": s.speaker,
+        title: `${clock(s.onset)} ${line.speakers[s.speaker]}: ${s.text}${why}`,
+        style: `left:${left}%;width:${right - left}%;top:${s.row * 38}px` }, tag("span", "bv-text", {}, s.text));
+      node.span = s;
+      return node;
+    }));
+    ui.lane.style.height = `${24 + line.rows * 38 + 4}px`;
+    const step = [0.5, 1, 2, 5, 10, 20, 30, 60].find((s) => length() / s <= ui.lane.clientWidth / 56) ?? 60;
+    const ticks = [];
+    for (let k = Math.ceil(start / step - 1e-9); k * step <= end + 1e-9; k++)
+      ticks.push(tag("span", "", { style: `left:${timeToX(k * step, start, end, 100)}%` }, step < 1 ? clock(k * step) : clock(k * step).slice(0, -2)));
+    ui.ticks.replaceChildren(...ticks);
+    ui.bracket.hidden = whole;
+    ui.bracket.style.left = `${timeToX(start, 0, line.duration, 100)}%`;
+    ui.bracket.style.width = `${(length() / line.duration) * 100}%`;
+  }
+  function drawStrip() {
+    const shape = ui.picture.width / ui.picture.height || 1;
+    const count = clamp(Math.round(ui.overview.clientWidth / (52 * shape)), 4, 40);
+    const indices = Array.from({ length: count }, (_, k) => frameAt(((k + 0.5) / count) * line.duration, line.times));
+    if (ui.strip.children.length !== count) ui.strip.replaceChildren(...indices.map(() => tag("canvas", "", { width: 4, height: 3 })));
+    ui.strip.indices = indices;
+    store.ask(indices.filter((i, k) => ui.strip.children[k].dataset.frame !== String(i)));
+    indices.forEach((i) => drawThumb(i));
+  }
+  function drawThumb(i) {
+    (ui.strip.indices ?? []).forEach((j, k) => {
+      const node = ui.strip.children[k], picture = store.get(j);
+      if (j !== i || !picture || node.dataset.frame === String(j)) return;
+      node.width = picture.width; node.height = picture.height;
+      node.getContext("2d").drawImage(picture, 0, 0);
+      node.dataset.frame = j;
+    });
+  }
+  function draw() {
+    if (!line) return;
+    const page = pageStart(t, start, length(), line.duration);
+    if (page !== start) { start = page; drawPage(); }
+    drawFrame(); drawWords(); drawHeads();
+  }
+
+  // -- moving in time --
+  function sync(force) {
+    const now = performance.now();
+    if (!force && now - sentAt < 120) return;
+    sentAt = now; model.set("t", Math.round(t * 1000) / 1000); model.save_changes();
+  }
+  function seek(time, force = true) { t = clamp(time, 0, line.duration); draw(); sync(force); }
+  function step(by) {
+    setRate(0);
+    const i = clamp(frameAt(t, line.times) + by, 0, line.times.length - 1);
+    seek(line.times[i] ?? 0);
+  }
+  function utterance(by) {
+    setRate(0);
+    const onsets = line.spans.map((s) => s.onset);
+    const to = by > 0 ? onsets.find((o) => o > t + 1e-3) : onsets.findLast((o) => o < t - 1e-3);
+    if (to !== undefined) seek(to);
+  }
+  function setRate(to) {
+    if (to && !rate) { clockAt = performance.now(); timer = requestAnimationFrame(run); }
+    rate = to;
+    ui.play.replaceChildren(icon(rate ? ICONS.pause : ICONS.play));
+    ui.play.setAttribute("aria-label", rate ? "Pause" : "Play");
+    ui.root.dataset.playing = rate ? "yes" : "no";
+    if (line) { drawHeads(); sync(true); }
+  }
+  function run(now) {
+    if (!rate) return;
+    const next = t + rate * Math.min(0.25, (now - clockAt) / 1000);
+    clockAt = now;
+    if (next >= line.duration || next <= 0) { seek(next); return setRate(0); }
+    t = next;
+    if (!calm.matches || frameAt(t, line.times) !== Number(ui.picture.dataset.frame)) draw();
+    sync(false);
+    timer = requestAnimationFrame(run);
+  }
+  const toggle = () => { if (!rate && t >= line.duration - 1e-3) t = 0; setRate(rate ? 0 : 1); };
+  const faster = (sign) => setRate(Math.sign(rate) === sign ? sign * Math.min(4, Math.abs(rate) * 2) : sign);
+  const actions = { first: () => { setRate(0); seek(0); }, back: () => step(-1), play: toggle, next: () => step(1),
+                    last: () => { setRate(0); seek(line.duration); } };
+
+  // -- keys, clicks and drags --
+  ui.root.addEventListener("keydown", (event) => {
+    if (!line || event.ctrlKey || event.metaKey || event.altKey) return;
+    const onButton = event.target.closest("button, summary");
+    const byKey = { " ": onButton ? null : toggle, ArrowLeft: () => (event.shiftKey ? utterance(-1) : step(-1)),
+      ArrowRight: () => (event.shiftKey ? utterance(1) : step(1)), Home: actions.first, End: actions.last,
+      j: () => faster(-1), k: () => setRate(0), l: () => faster(1) };
+    const action = byKey[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (action) { event.preventDefault(); action(); }
+    if (event.key !== "Tab" && event.key !== "Escape") event.stopPropagation();
+  });
+  ui.controls.addEventListener("click", (event) => { const b = event.target.closest("button"); if (b && line) actions[b.dataset.do](); });
+  for (const lane of [ui.lane, ui.overview]) {
+    const toTime = (event) => {
+      const box = lane.getBoundingClientRect(), all = lane === ui.overview;
+      return xToTime(event.clientX - box.left, all ? 0 : start, all ? line.duration : start + length(), box.width);
+    };
+    lane.addEventListener("pointerdown", (event) => {
+      if (!line || event.button) return;
+      event.preventDefault(); lane.setPointerCapture(event.pointerId); setRate(0); ui.head.focus({ preventScroll: true }); seek(toTime(event));
+    });
+    lane.addEventListener("pointermove", (event) => { if (line && lane.hasPointerCapture(event.pointerId)) seek(toTime(event), false); });
+    lane.addEventListener("pointerup", () => line && sync(true));
+  }
+  ui.picture.addEventListener("click", () => { if (line) { ui.head.focus({ preventScroll: true }); toggle(); } });
+
+  // -- what Python says --
+  const onMessage = (message, buffers) => {
+    if (message.type === "frames" && store) store.receive(message.indices, buffers).catch(() => { ui.wait.textContent = "a frame could not be read"; });
+    if (message.type !== "timeline" || line) return;
+    line = message;
+    store = frameStore(model, line.times.length, (i) => { if (i === frameAt(t, line.times)) { drawFrame(); if (!ui.strip.indices) drawStrip(); } drawThumb(i); });
+    t = clamp(model.get("t"), 0, line.duration);
+    ui.title.textContent = line.title;
+    ui.title.hidden = !line.title;
+    ui.level.textContent = line.note;
+    ui.level.dataset.blurred = line.blurred ? "yes" : "no";
+    const present = Object.keys(line.speakers).filter((s) => line.spans.some((span) => span.speaker === s));
+    ui.legend.replaceChildren(...present.map((s) => tag("li", "", {}, tag("span", "bv-swatch", { "data-speaker": s }), line.speakers[s])));
+    ui.head.setAttribute("aria-valuemax", line.duration.toFixed(2));
+    ui.root.dataset.ready = "yes";
+    if (!line.times.length) ui.wait.textContent = "no frames";
+    start = pageStart(t, 0, length(), line.duration);
+    drawPage(); draw();
+  };
+  const onTime = () => { const to = model.get("t"); if (line && Math.abs(to - t) > 2e-3 && !rate) { t = clamp(to, 0, line.duration); draw(); } };
+  model.on("msg:custom", onMessage);
+  model.on("change:t", onTime);
+  model.send({ type: "hello" });
+  const patience = setTimeout(() => { if (!line) ui.wait.textContent = "No kernel answers: run this cell again."; }, 8000);
+  const resized = new ResizeObserver(() => { if (line) { start = pageStart(t, start, length(), line.duration); drawPage(); drawHeads(); drawWords(); if (ui.strip.indices) drawStrip(); } });
+  resized.observe(ui.root);
+  return () => {
+    cancelAnimationFrame(timer); clearTimeout(patience); resized.disconnect();
+    model.off("msg:custom", onMessage); model.off("change:t", onTime); store?.clear();
+  };
+}
+
+const CSS = `
+.bv-clip {
+  --bv-paper: var(--jp-layout-color0, #fff); --bv-soft: var(--jp-layout-color2, #eee); --bv-line: var(--jp-border-color1, #bdbdbd);
+  --bv-ink: var(--jp-ui-font-color0, #111); --bv-quiet: var(--jp-ui-font-color1, #3c3c3c); --bv-focus: var(--jp-brand-color1, #1976d2);
+  --FEM: #0072b2; --MAL: #c94f00; --CHI: #a06a00; --OCH: #00805c; --NA: #737373;
+  box-sizing: border-box; max-width: 1180px; padding: 12px; border: 1px solid var(--bv-line); border-radius: 8px;
+  background: var(--bv-paper); color: var(--bv-ink); font: 15px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); container-type: inline-size;
+}
+@media (prefers-color-scheme: dark) { .bv-clip {
+  --bv-paper: var(--jp-layout-color0, #111); --bv-soft: var(--jp-layout-color2, #333); --bv-line: var(--jp-border-color1, #616161);
+  --bv-ink: var(--jp-ui-font-color0, #fff); --bv-quiet: var(--jp-ui-font-color1, #dedede); --bv-focus: var(--jp-brand-color1, #64b5f6); } }
+[data-jp-theme-light="false"] .bv-clip { --FEM: #56b4e9; --MAL: #ee8448; --CHI: #e8b10c; --OCH: #2fbf95; --NA: #a0a0a0; }
+.bv-clip *, .bv-clip *::before { box-sizing: border-box; }
+.bv-clip [hidden] { display: none !important; }
+.bv-top { display: flex; flex-wrap: wrap; gap: 14px 20px; }
+.bv-stage { position: relative; flex: 0 0 auto; width: clamp(190px, 34cqi, 300px); max-width: 100%; min-height: 120px; display: flex; align-items: flex-start; }
+.bv-picture { width: 100%; border-radius: 6px; background: var(--bv-soft); cursor: pointer; display: block; }
+.bv-wait { position: absolute; inset: 0; display: grid; place-items: center; text-align: center; padding: 12px; color: var(--bv-quiet); }
+.bv-side { flex: 1 1 230px; min-width: 0; display: flex; flex-direction: column; gap: 10px; }
+.bv-heading { display: flex; flex-wrap: wrap; gap: 4px 10px; align-items: baseline; }
+.bv-title { font-weight: 600; }
+.bv-level { font-size: 14px; color: var(--bv-quiet); border: 1px solid var(--bv-line); border-radius: 999px; padding: 0 10px; }
+.bv-caption { min-height: 120px; flex: 1 1 auto; }
+.bv-who { display: flex; align-items: center; gap: 7px; font-size: 14px; color: var(--bv-quiet); }
+.bv-clip .bv-words { margin: 0 0 6px; font-size: 24px; line-height: 1.35; text-wrap: balance; overflow-wrap: anywhere; }
+.bv-now { font-weight: 700; text-decoration: underline; text-decoration-thickness: 3px; text-underline-offset: 5px; text-decoration-color: var(--bv-focus); }
+.bv-later, .bv-silence { color: var(--bv-quiet); }
+.bv-clip .bv-silence { margin: 0; font-size: 16px; font-style: italic; }
+.bv-controls { display: flex; flex-wrap: wrap; align-items: center; gap: 4px; }
+.bv-button { display: grid; place-items: center; width: 36px; height: 32px; padding: 0; border: 1px solid var(--bv-line); border-radius: 6px; background: var(--bv-paper); color: var(--bv-ink); cursor: pointer; }
+.bv-button:hover { background: var(--bv-soft); }
+.bv-button[data-do="play"] { width: 48px; }
+.bv-time { margin-left: 10px; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.bv-clip .bv-legend { display: flex; flex-wrap: wrap; gap: 2px 16px; list-style: none; margin: 0; padding: 0; font-size: 14px; }
+.bv-clip .bv-legend li { display: flex; align-items: center; gap: 7px; margin: 0; }
+.bv-help { font-size: 14px; } .bv-help summary { cursor: pointer; width: max-content; border-radius: 4px; }
+.bv-clip .bv-keys { display: grid; grid-template-columns: max-content 1fr; gap: 3px 12px; margin: 6px 0 0; }
+.bv-clip .bv-keys dt, .bv-clip .bv-keys dd { margin: 0; font-weight: 400; }
+.bv-clip kbd { font: 13px ui-monospace, monospace; border: 1px solid var(--bv-line); border-radius: 4px; padding: 0 5px; background: var(--bv-paper); color: var(--bv-ink); }
+.bv-scrub { position: relative; margin-top: 12px; cursor: ew-resize; touch-action: none; user-select: none; border-radius: 4px; }
+.bv-strip { display: flex; height: 52px; overflow: hidden; border-radius: 4px; background: var(--bv-soft); }
+.bv-strip canvas { flex: 1 1 0; min-width: 0; height: 100%; object-fit: cover; }
+.bv-bracket { position: absolute; top: -3px; bottom: -3px; border: 2px solid var(--bv-ink); border-radius: 5px; box-shadow: 0 0 0 1px var(--bv-paper); pointer-events: none; }
+.bv-striphead { position: absolute; top: -4px; bottom: -4px; width: 3px; margin-left: -1.5px; background: var(--bv-ink); box-shadow: 0 0 0 1.5px var(--bv-paper); pointer-events: none; }
+.bv-lane { background: linear-gradient(var(--bv-line), var(--bv-line)) 0 23px / 100% 1px no-repeat; }
+.bv-ticks { position: absolute; inset: 0; height: 24px; overflow: hidden; font-size: 14px; line-height: 22px; color: var(--bv-quiet); pointer-events: none; font-variant-numeric: tabular-nums; }
+.bv-ticks span { position: absolute; padding-left: 5px; border-left: 1px solid var(--bv-line); height: 24px; }
+.bv-clip .bv-spans { position: absolute; inset: 27px 0 0; margin: 0; padding: 0; list-style: none; overflow: hidden; }
+.bv-clip .bv-span { position: absolute; height: 34px; margin: 0; overflow: hidden; border-radius: 4px; border: 1px solid var(--bv-hue); background: color-mix(in srgb, var(--bv-hue) 14%, var(--bv-paper)); }
+.bv-span::before, .bv-swatch { content: ""; background-color: color-mix(in srgb, var(--bv-hue) 30%, var(--bv-paper)); background-image: var(--bv-pattern); background-size: var(--bv-tile, auto); }
+.bv-span::before { position: absolute; left: 0; right: 0; bottom: 0; height: 9px; }
+.bv-swatch { display: inline-block; width: 26px; height: 14px; border-radius: 3px; border: 1px solid var(--bv-hue); }
+.bv-text { position: absolute; inset: 0 4px 9px 5px; font-size: 14px; line-height: 23px; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.bv-clip .bv-on { background: color-mix(in srgb, var(--bv-hue) 34%, var(--bv-paper)); box-shadow: inset 0 0 0 1.5px var(--bv-hue); }
+.bv-dropped { border-style: dashed !important; background: none !important; } .bv-dropped .bv-text { text-decoration: line-through; }
+.bv-head { position: absolute; top: 0; bottom: 0; width: 3px; margin-left: -1.5px; background: var(--bv-ink); box-shadow: 0 0 0 1.5px var(--bv-paper); outline: none; }
+.bv-head::before { content: ""; position: absolute; top: 0; left: 50%; width: 15px; height: 15px; transform: translateX(-50%); border-radius: 3px 3px 50% 50%; background: var(--bv-ink); box-shadow: 0 0 0 1.5px var(--bv-paper); }
+.bv-lane:has(.bv-head:focus-visible), .bv-clip button:focus-visible, .bv-clip summary:focus-visible { outline: 3px solid var(--bv-focus); outline-offset: 2px; }
+.bv-said { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.bv-clip [data-speaker="FEM"] { --bv-hue: var(--FEM); --bv-pattern: linear-gradient(var(--FEM), var(--FEM)); }
+.bv-clip [data-speaker="MAL"] { --bv-hue: var(--MAL); --bv-pattern: repeating-linear-gradient(135deg, var(--MAL) 0 3px, transparent 3px 8px); }
+.bv-clip [data-speaker="CHI"] { --bv-hue: var(--CHI); --bv-pattern: radial-gradient(circle at 50% 50%, var(--CHI) 0 2.6px, transparent 3px); --bv-tile: 9px 9px; }
+.bv-clip [data-speaker="OCH"] { --bv-hue: var(--OCH); --bv-pattern: repeating-linear-gradient(45deg, var(--OCH) 0 2px, transparent 2px 7px), repeating-linear-gradient(135deg, var(--OCH) 0 2px, transparent 2px 7px); }
+.bv-clip [data-speaker="NA"]  { --bv-hue: var(--NA); --bv-pattern: repeating-linear-gradient(0deg, var(--NA) 0 2px, transparent 2px 5px); }
+@container (max-width: 470px) { .bv-stage { width: 100%; justify-content: center; } .bv-picture { max-width: 232px; } .bv-clip .bv-words { font-size: 20px; } .bv-caption { min-height: 112px; } }
+@media (prefers-reduced-motion: no-preference) { .bv-button { transition: background-color .12s; } }
+`;
+
+export default { render };
