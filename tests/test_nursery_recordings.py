@@ -319,3 +319,12 @@ def test_no_space_left(tmp_path, monkeypatch):
     with pytest.raises(WrongInput, match="No space left"):
         make_recordings(tmp_path / "x", workers=1, **DIALS)
     assert not list((tmp_path / "x").rglob("*.mp4")) and not list((tmp_path / "x").rglob("*.part"))
+
+
+def test_shipped_sample_is_whole():
+    from babyvlm.core.basics import sha256
+    from babyvlm.core.samples import samples
+    sample = samples() / "nursery"
+    listed = read_json(sample / "manifest.json")["files"]
+    assert {str(p.relative_to(sample)) for p in sample.rglob("*") if p.is_file()} == {*listed, "manifest.json"}
+    assert all(sha256(sample / name) == f["sha256"] for name, f in listed.items()) and sum(f["bytes"] for f in listed.values()) < 2e6

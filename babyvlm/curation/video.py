@@ -195,7 +195,7 @@ def _timed(frames, about, tally):
         last = time
         yield time, frame
 
-# %% ../../nbs/curation/01_video.ipynb #ef89dacb
+# %% ../../nbs/curation/01_video.ipynb #e6c75dd9
 class Frames:
     "An iterator of `(time_s, uint8 (H, W, 3))` that knows afterwards how it went: `status`, `problem`, `about`, `reader`."
     def __init__(self, path, fps=1., px=None, reader="auto"):
@@ -211,8 +211,8 @@ class Frames:
 
     def _frames(self):
         size, last = fit(self.about["width"], self.about["height"], self.px), -math.inf
-        for self.reader, read in self.readers:
-            self.tally = {}
+        for name, read in self.readers:
+            self.reader, self.tally = name, {}
             try:
                 for time, image in read(self.about, self.fps, size, self.tally):
                     if time > last + 2 * _SLACK_S:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONSTANT_WORDS', 'blinds', 'BINS', 'STRENGTHS', 'text_blind', 'image_blind', 'partners', 'shuffled', 'with_grey',
-           'first_picture', 'words_in', 'histogram', 'word_table', 'ridges', 'agreement', 'word_weights',
+           'first_picture', 'words_in', 'histogram', 'word_table', 'ridges', 'agreement', 'foretold', 'word_weights',
            'ColourHistogram', 'fit_histogram', 'halves', 'by_rule', 'position_marks', 'length_marks', 'PixelChange',
            'grey_clip', 'shuffled_films', 'shortcuts']
 
@@ -87,7 +87,7 @@ def word_table(
             if word in index: table[row, index[word]] = 1
     return table
 
-# %% ../../nbs/milestones/01_baselines.ipynb #b77237c3
+# %% ../../nbs/milestones/01_baselines.ipynb #1adfe5aa
 STRENGTHS = (1e-3, 1e-2, 1e-1, 3e-1, 1., 3.)  # shrinkage tried, relative to the mean variance of the inputs
 
 def ridges(
@@ -95,28 +95,39 @@ def ridges(
     targets,  # (n, V), standardised
 ) -> list:
     "Weights (D, V) of one ridge regression per strength, from a single decomposition."
-    size, basis = np.linalg.eigh(inputs.T @ inputs)  # (D,), (D, D)
-    turned = basis.T @ (inputs.T @ targets)          # (D, V)
-    return [basis @ (turned / (np.maximum(size, 0) + s * size.mean() + 1e-9)[:, None]) for s in STRENGTHS]
+    wide = len(inputs) < inputs.shape[1]
+    size, basis = np.linalg.eigh(inputs @ inputs.T if wide else inputs.T @ inputs)  # of the smaller side
+    turned = basis.T @ (targets if wide else inputs.T @ targets)
+    shrunk = [basis @ (turned / (np.maximum(size, 0) + s * size.sum() / inputs.shape[1] + 1e-9)[:, None]) for s in STRENGTHS]
+    return [inputs.T @ w for w in shrunk] if wide else shrunk
 
 def agreement(guessed, true) -> np.ndarray:
     "Correlation of each column of two (n, V) tables, (V,); 0 where it is negative or has no meaning."
     a, b = guessed - guessed.mean(0), true - true.mean(0)
     return np.clip((a * b).sum(0) / np.maximum(np.sqrt((a ** 2).sum(0) * (b ** 2).sum(0)), 1e-12), 0, 1)
 
+def foretold(
+    inputs,   # (n, D), centred
+    targets,  # (n, V), standardised
+) -> np.ndarray:
+    "For each strength, every fifth of the rows predicted from the other four: (S, n, V)."
+    fifth, found = np.arange(len(inputs)) * 5 // len(inputs), np.zeros((len(STRENGTHS), *targets.shape), np.float32)
+    for k in range(5):
+        here = fifth == k
+        for row, weights in zip(found, ridges(inputs[~here], targets[~here])): row[here] = inputs[here] @ weights
+    return found
+
 def word_weights(
     inputs,   # (n, D), centred
     targets,  # (n, V), standardised
 ) -> np.ndarray:
-    "Weights (D, V): each word with its own best strength, scaled by how well it was foretold on the last fifth of the rows."
-    cut = max(1, len(inputs) * 4 // 5)
-    guesses = [inputs[cut:] @ weights for weights in ridges(inputs[:cut], targets[:cut])]  # S × (n/5, V)
-    fits = np.stack([agreement(guess, targets[cut:]) for guess in guesses])  # (S, V)
-    scale = fits / np.maximum([guess.std(0) for guess in guesses], 1e-9)
-    best = np.argmax(fits, 0)  # (V,)
+    "Weights (D, V): each word with its own best strength, scaled by how well it can be foretold."
+    guesses = foretold(inputs, targets)
+    fits = np.stack([agreement(guess, targets) for guess in guesses])  # (S, V)
+    scale, best = fits / np.maximum(guesses.std(1), 1e-9), np.argmax(fits, 0)  # (S, V), (V,)
     return sum((best == k) * scale[k] * weights for k, weights in enumerate(ridges(inputs, targets)))
 
-# %% ../../nbs/milestones/01_baselines.ipynb #6716e320
+# %% ../../nbs/milestones/01_baselines.ipynb #6db09655
 class ColourHistogram:
     "Knows which colours go with which words, and nothing else."
     name = "colour histogram"
@@ -124,8 +135,9 @@ class ColourHistogram:
         self,
         images,  # n pictures, uint8 (H, W, 3)
         texts,   # n utterances said over them
+        words=None,  # learn only these, where they were said at all
     ):
-        said = sorted({word for text in texts for word in words_in(text)})
+        said = sorted(w for w in {word for text in texts for word in words_in(text)} if words is None or w in words)
         self.index = {word: column for column, word in enumerate(said)}
         inputs, targets = np.stack([histogram(im) for im in images]), word_table(texts, self.index)
         self.mean, spread = inputs.mean(0), np.maximum(targets.std(0), 1e-3)
@@ -135,9 +147,10 @@ class ColourHistogram:
     def embed_texts(self, texts): return word_table(texts, self.index)  # (B, V)
     def similarity(self, images, texts): return self.embed_images(images) @ self.embed_texts(texts).T
 
-# %% ../../nbs/milestones/01_baselines.ipynb #52302509
+# %% ../../nbs/milestones/01_baselines.ipynb #662e703d
 def fit_histogram(
     corpus,        # a `Corpus`, or None
+    words=None,    # learn only these
     seed=0,        # of the sample
     at_most=6000,  # pairs
 ):
@@ -150,7 +163,7 @@ def fit_histogram(
         pairs = pairs.iloc[keep]
     images = dict(corpus.images(set(pairs.frame_id)))
     pairs = pairs[pairs.frame_id.isin(list(images))]
-    return ColourHistogram([images[f] for f in pairs.frame_id], list(pairs.text)) if len(pairs) >= 10 else None
+    return ColourHistogram([images[f] for f in pairs.frame_id], list(pairs.text), words) if len(pairs) >= 10 else None
 
 # %% ../../nbs/milestones/01_baselines.ipynb #741276b7
 def halves(

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'marks_of_table', 'marks_of_films', 'rows_of', 'keep', 'kept', 'kept_file', 'finish', 'reason_against',
-           'ask', 'names', 'plain', 'card_of', 'eligibility_of', 'open_report', 'fetch_histogram', 'judge', 'ask_all',
-           'write_all']
+           'ask', 'names', 'plain', 'card_of', 'eligibility_of', 'open_report', 'prompted', 'fetch_histogram', 'judge',
+           'ask_all', 'write_all']
 
-# %% ../../nbs/milestones/09_judge.ipynb #c2f3a6ed
+# %% ../../nbs/milestones/09_judge.ipynb #a614165f
+import functools
 import json
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,10 +19,10 @@ from tqdm.auto import tqdm
 
 from ..core.basics import WrongInput, open_out, slug, staged, write_json
 from ..core.learner import can
-from .baselines import blinds, first_picture, fit_histogram, grey_clip, shortcuts, shuffled_films, with_grey
+from .baselines import blinds, first_picture, fit_histogram, grey_clip, shortcuts, shuffled_films, with_grey, words_in
 from .examples import examples
 from .report import Report, text_table, write_html
-from .scoring import Mark, cells, score_quadruplets, score_table, way_to_ask
+from .scoring import Mark, cells, score_quadruplets, score_table, text_of, way_to_ask
 from .tally import not_applicable, scene_of, scored, units
 
 # %% ../../nbs/milestones/09_judge.ipynb #fb0b793d
@@ -156,14 +158,13 @@ def eligibility_of(learner) -> dict:
     ledger = plain(getattr(learner, "ledger", None)) or {}
     return {key: ledger.get(key) for key in ("tracks", "corpora", "teachers", "tokenizer")}
 
-# %% ../../nbs/milestones/09_judge.ipynb #5097b3d2
+# %% ../../nbs/milestones/09_judge.ipynb #03849775
 def open_report(
     out,         # OUT
     trials,      # may lie within OUT
     parameters,  # what decides the content
 ):
     "OUT as a report folder; the trials themselves may already lie in it."
-    from pathlib import Path
     out = Path(out)
     if out.is_dir() and not (out/"report.json").exists():
         others = [p for p in out.iterdir() if not p.name.startswith(".")]
@@ -171,15 +172,15 @@ def open_report(
             write_json(out/"report.json", dict(parameters=parameters))
     return open_out(out, parameters, "report.json")
 
-def fetch_histogram(corpus, seed):
-    "A function that fits the colour histogram on its first call only."
-    box = []
-    def fetch():
-        if not box: box.append(fit_histogram(corpus, seed))
-        return box[0]
-    return fetch
+def prompted(trials) -> set:
+    "All words that the trials ask or offer."
+    return {w for t in trials for text in (t.question, *map(text_of, t.choices)) for w in words_in(text)}
 
-# %% ../../nbs/milestones/09_judge.ipynb #7c7e5cc2
+def fetch_histogram(corpus, trials, seed):
+    "A function that fits the colour histogram on its first call only."
+    return functools.cache(lambda: fit_histogram(corpus, prompted(trials), seed))
+
+# %% ../../nbs/milestones/09_judge.ipynb #8705a6f0
 def judge(
     learners: list,  # objects with methods of the protocol
     trials,          # a `Trials` folder
@@ -193,7 +194,7 @@ def judge(
     parameters = dict(trials_sha256=trials.sha256, seed=seed, corpus_sha256=corpus and corpus.sha256,
                       learners=[{k: c[k] for k in ("name", "run_sha256", "step")} for c in cards])
     out = open_report(out, trials, parameters)
-    lines, costs = ask_all(learners, cards, trials, out/"kept", fetch_histogram(corpus, seed), seed)
+    lines, costs = ask_all(learners, cards, trials, out/"kept", fetch_histogram(corpus, trials, seed), seed)
     report = Report(format=1, parameters=parameters, learners=cards, trials_sha256=trials.sha256, tasks=lines,
                     eligibility={c["name"]: eligibility_of(learner) for c, learner in zip(cards, learners)}, cost=costs)
     write_all(report, trials, out)

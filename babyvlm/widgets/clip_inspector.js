@@ -24,13 +24,15 @@ export const spoken = (spans, t) => spans.filter((s) => s.onset <= t && t < s.of
 
 // ---- a store of frames: asks for what is missing, forgets what is far ----
 const KEEP = 240, AHEAD = 12;
-function frameStore(model, count, onFrame) {
+function frameStore(model, count, onFrame, onReply) {
   const have = new Map(), asked = new Map();
+  let flying = [];                           // when the requests left that are not answered yet
   const ask = (indices) => {
     const now = performance.now();
     const wanted = indices.filter((i) => i >= 0 && i < count && !have.has(i) && !(now - (asked.get(i) ?? -1e9) < 3000));
     if (!wanted.length) return;
     wanted.forEach((i) => asked.set(i, now));
+    flying.push(now);
     model.send({ type: "frames", indices: wanted });
   };
   return {
@@ -38,6 +40,8 @@ function frameStore(model, count, onFrame) {
     size: () => have.size,
     want(i, direction = 1) {
       if (have.has(i)) { const picture = have.get(i); have.delete(i); have.set(i, picture); }  // newest last
+      flying = flying.filter((at) => performance.now() - at < 3000);
+      if (flying.length > 2) return;         // a fast drag waits for the answers, then asks for where it is by then
       const near = Array.from({ length: AHEAD }, (_, k) => i + direction * k);
       if (!have.has(i)) ask(near.slice(0, 4));
       else if (near.slice(0, AHEAD / 2).some((k) => k >= 0 && k < count && !have.has(k))) ask(near);
@@ -50,6 +54,8 @@ function frameStore(model, count, onFrame) {
         while (have.size > KEEP) { const old = have.keys().next().value; have.get(old).close(); have.delete(old); }
         onFrame(indices[k]);
       }
+      flying.shift();
+      onReply();
     },
     clear() { have.forEach((b) => b.close()); have.clear(); asked.clear(); },
   };
@@ -274,7 +280,8 @@ function render({ model, el }) {
     if (message.type === "frames" && store) store.receive(message.indices, buffers).catch(() => { ui.wait.textContent = "a frame could not be read"; });
     if (message.type !== "timeline" || line) return;
     line = message;
-    store = frameStore(model, line.times.length, (i) => { if (i === frameAt(t, line.times)) { drawFrame(); if (!ui.strip.indices) drawStrip(); } drawThumb(i); });
+    store = frameStore(model, line.times.length, (i) => { if (i === frameAt(t, line.times)) { drawFrame(); if (!ui.strip.indices) drawStrip(); } drawThumb(i); },
+                       () => store.want(frameAt(t, line.times), rate < 0 ? -1 : 1));
     t = clamp(model.get("t"), 0, line.duration);
     ui.title.textContent = line.title;
     ui.title.hidden = !line.title;

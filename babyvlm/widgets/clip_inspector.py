@@ -6,8 +6,10 @@
 __all__ = ['LEVELS', 'time_to_x', 'x_to_time', 'frame_at', 'lane_rows', 'known_level', 'preview', 'ClipFrames', 'CorpusFrames',
            'span_of', 'spans_of', 'contact_sheet', 'draw_lane', 'from_python_client', 'page_attached', 'ClipInspector']
 
-# %% ../../nbs/widgets/00_clip_inspector.ipynb #5509b74e
+# %% ../../nbs/widgets/00_clip_inspector.ipynb #7c19409f
 import importlib.resources
+import io
+import os
 import re
 from bisect import bisect_right
 from pathlib import Path
@@ -178,7 +180,7 @@ def draw_lane(
         axis.legend(title="seconds", loc="upper center", bbox_to_anchor=(.5, -.25 - .25 / rows), ncols=5, fontsize=9, title_fontsize=9, frameon=False)
     axis.spines[["top", "left", "right"]].set_visible(False)
 
-# %% ../../nbs/widgets/00_clip_inspector.ipynb #e21cddff
+# %% ../../nbs/widgets/00_clip_inspector.ipynb #fab3c16d
 def from_python_client(
     msg_id: str,  # of the message that asked for the cell
 ) -> bool:
@@ -187,7 +189,6 @@ def from_python_client(
 
 def page_attached() -> bool:
     "Whether a notebook page seems to show what this kernel sends."
-    import os
     try:
         from IPython import get_ipython
         request = get_ipython().kernel.get_parent("shell")
@@ -196,7 +197,7 @@ def page_attached() -> bool:
     served = os.environ.get("SERVER_SOFTWARE", "").startswith("voila")
     return served or bool(request) and not from_python_client(request["header"]["msg_id"])
 
-# %% ../../nbs/widgets/00_clip_inspector.ipynb #63d1039c
+# %% ../../nbs/widgets/00_clip_inspector.ipynb #78ea4d8e
 class ClipInspector(anywidget.AnyWidget):
     "Frames, transcript and playhead of one recording; blurred unless its release level is `Public`."
     _esm = Path(str(importlib.resources.files("babyvlm.widgets")/"clip_inspector.js"))
@@ -297,7 +298,6 @@ class ClipInspector(anywidget.AnyWidget):
             return ({**bundle, "text/plain": repr(self)}, *rest)
         if self.blurred:
             return {"text/plain": repr(self)}, {}
-        import io
         buffer = io.BytesIO()
         self.fallback().savefig(buffer, format="png", dpi=80)
         return {"text/plain": repr(self), "image/png": buffer.getvalue()}, {"image/png": {"alt": repr(self)}}
