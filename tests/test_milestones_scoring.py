@@ -8,7 +8,8 @@ from babyvlm.core.records import Clip
 from babyvlm.core.statistics import interval
 from babyvlm.core.trials import Choice, Part, Trial
 from babyvlm.milestones.baselines import PixelChange, blinds, shuffled_films, with_grey
-from babyvlm.milestones.scoring import cells, mark, score_quadruplets, score_table, way_to_ask
+from babyvlm.milestones.scoring import cells, mark, score_table, way_to_ask
+from babyvlm.milestones.surprise import score_quadruplets
 
 RANDOM = np.random.default_rng(7)
 PICTURES = {f"p{k}": RANDOM.integers(0, 255, (6, 6, 3), dtype=np.uint8) for k in range(80)}

@@ -8,7 +8,7 @@ __all__ = ['CONSTANT_WORDS', 'blinds', 'BINS', 'STRENGTHS', 'text_blind', 'image
            'ColourHistogram', 'fit_histogram', 'halves', 'by_rule', 'position_marks', 'length_marks', 'PixelChange',
            'grey_clip', 'shuffled_films', 'shortcuts']
 
-# %% ../../nbs/milestones/01_baselines.ipynb #54303187
+# %% ../../nbs/milestones/01_baselines.ipynb #67cab850
 import re
 from dataclasses import replace
 
@@ -16,7 +16,8 @@ import numpy as np
 
 from ..core.basics import rng
 from ..core.records import Clip
-from .scoring import Mark, cells, mark, quadruplets, score_quadruplets, score_table, text_of
+from .scoring import cells, mark, score_table, text_of
+from .surprise import score_quadruplets
 
 # %% ../../nbs/milestones/01_baselines.ipynb #13876abd
 CONSTANT_WORDS = "look"  # said in place of the question; any infant has heard it
@@ -127,19 +128,19 @@ def word_weights(
     scale, best = fits / np.maximum(guesses.std(1), 1e-9), np.argmax(fits, 0)  # (S, V), (V,)
     return sum((best == k) * scale[k] * weights for k, weights in enumerate(ridges(inputs, targets)))
 
-# %% ../../nbs/milestones/01_baselines.ipynb #6db09655
+# %% ../../nbs/milestones/01_baselines.ipynb #5002b992
 class ColourHistogram:
     "Knows which colours go with which words, and nothing else."
     name = "colour histogram"
     def __init__(
         self,
-        images,  # n pictures, uint8 (H, W, 3)
-        texts,   # n utterances said over them
+        histograms,  # of n pictures, (n, 512)
+        texts,       # n utterances said over them
         words=None,  # learn only these, where they were said at all
     ):
         said = sorted(w for w in {word for text in texts for word in words_in(text)} if words is None or w in words)
         self.index = {word: column for column, word in enumerate(said)}
-        inputs, targets = np.stack([histogram(im) for im in images]), word_table(texts, self.index)
+        inputs, targets = np.asarray(histograms), word_table(texts, self.index)
         self.mean, spread = inputs.mean(0), np.maximum(targets.std(0), 1e-3)
         self.weights = word_weights(inputs - self.mean, (targets - targets.mean(0)) / spread)  # (512, V)
 
@@ -147,7 +148,7 @@ class ColourHistogram:
     def embed_texts(self, texts): return word_table(texts, self.index)  # (B, V)
     def similarity(self, images, texts): return self.embed_images(images) @ self.embed_texts(texts).T
 
-# %% ../../nbs/milestones/01_baselines.ipynb #662e703d
+# %% ../../nbs/milestones/01_baselines.ipynb #7cc618bc
 def fit_histogram(
     corpus,        # a `Corpus`, or None
     words=None,    # learn only these
@@ -161,9 +162,9 @@ def fit_histogram(
     if len(pairs) > at_most:
         keep = np.sort(rng(seed, "histogram").choice(len(pairs), at_most, replace=False))
         pairs = pairs.iloc[keep]
-    images = dict(corpus.images(set(pairs.frame_id)))
-    pairs = pairs[pairs.frame_id.isin(list(images))]
-    return ColourHistogram([images[f] for f in pairs.frame_id], list(pairs.text), words) if len(pairs) >= 10 else None
+    seen = {frame_id: histogram(image) for frame_id, image in corpus.images(set(pairs.frame_id))}
+    pairs = pairs[pairs.frame_id.isin(list(seen))]
+    return ColourHistogram([seen[f] for f in pairs.frame_id], list(pairs.text), words) if len(pairs) >= 10 else None
 
 # %% ../../nbs/milestones/01_baselines.ipynb #741276b7
 def halves(

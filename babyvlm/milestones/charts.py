@@ -6,11 +6,11 @@
 __all__ = ['SHAPES', 'Safe', 'clean', 'el', 'number', 'shape', 'points', 'described', 'axis', 'dot_and_interval', 'markers',
            'lane', 'lanes_of', 'forest']
 
-# %% ../../nbs/milestones/05_charts.ipynb #38d4d352
+# %% ../../nbs/milestones/05_charts.ipynb #3b28920d
 import html
 import re
 
-from .verdicts import NAMES, SHORT, hundred
+from .verdicts import SHORT, hundred
 
 # %% ../../nbs/milestones/05_charts.ipynb #444ce26c
 class Safe(str):
@@ -113,7 +113,7 @@ def lane(
               axis(x0, x1, 0, height, line["chance"]), marks, dot_and_interval(x0, x1, height / 2, line, "learner", colour),
               viewBox=f"0 0 {width} {height}", cls="lane", role="img", aria_labelledby=f"{uid}-t {uid}-d")
 
-# %% ../../nbs/milestones/05_charts.ipynb #51876e67
+# %% ../../nbs/milestones/05_charts.ipynb #4c2029e2
 def lanes_of(
     line,  # of the report
 ) -> list:
@@ -128,7 +128,7 @@ def forest(
     lines,       # of one task, one per learner
     colours,     # {learner: 0 to 5}
     uid="task",  # unique in the page
-    width=680,   # of the drawing
+    width=760,   # of the drawing
 ) -> Safe:
     "Every learner of a task with each of its baselines on its own lane; empty when none was asked."
     lines = [line for line in lines if line["status"] == "ok"]

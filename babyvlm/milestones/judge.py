@@ -7,7 +7,7 @@ __all__ = ['COLUMNS', 'marks_of_table', 'marks_of_films', 'rows_of', 'keep', 'ke
            'ask', 'names', 'plain', 'card_of', 'eligibility_of', 'open_report', 'prompted', 'fetch_histogram', 'judge',
            'ask_all', 'write_all']
 
-# %% ../../nbs/milestones/09_judge.ipynb #a614165f
+# %% ../../nbs/milestones/09_judge.ipynb #b14c768b
 import functools
 import json
 import time
@@ -21,8 +21,9 @@ from ..core.basics import WrongInput, open_out, slug, staged, write_json
 from ..core.learner import can
 from .baselines import blinds, first_picture, fit_histogram, grey_clip, shortcuts, shuffled_films, with_grey, words_in
 from .examples import examples
-from .report import Report, text_table, write_html
-from .scoring import Mark, cells, score_quadruplets, score_table, text_of, way_to_ask
+from .report import Report, text_table, write_html  # text_table: for whoever imports judge
+from .scoring import Mark, cells, score_table, text_of, way_to_ask
+from .surprise import score_quadruplets
 from .tally import not_applicable, scene_of, scored, units
 
 # %% ../../nbs/milestones/09_judge.ipynb #fb0b793d

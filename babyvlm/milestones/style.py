@@ -17,7 +17,7 @@ def variables(colours) -> str:
     "Colours as CSS variables."
     return "".join(f"--{name}:{value};" for name, value in colours.items())
 
-# %% ../../nbs/milestones/07_style.ipynb #66cb2091
+# %% ../../nbs/milestones/07_style.ipynb #6a33914f
 TEXT = """
 *{box-sizing:border-box}
 body{margin:0 auto;padding:2.2rem 1.25rem 3rem;max-width:62rem;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue","DejaVu Sans",sans-serif}
@@ -41,20 +41,21 @@ TABLES = """
 table{border-collapse:collapse;width:100%;font-size:.94rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--soft);font-size:.9rem;padding:0 0 .5rem}
 th,td{text-align:left;padding:.32rem .7rem .32rem 0;vertical-align:middle;font-weight:400;border-top:1px solid var(--grid)}
-thead th{border:0;color:var(--soft);font-size:.875rem;vertical-align:bottom}td+td,.num{white-space:nowrap}
+thead th{border:0;color:var(--soft);font-size:.875rem;vertical-align:bottom}.numbers td,.num{white-space:nowrap}
 .glance{background:var(--card);border:1px solid var(--rule);border-radius:12px;border-collapse:separate;border-spacing:0;padding:.4rem 1.2rem .7rem}
 .glance caption{padding:0 .2rem .5rem}.glance tr.first>*{border-top:1px solid var(--rule)}.glance th[scope=rowgroup]{font-weight:600;max-width:12rem;vertical-align:top;padding-top:.55rem}
 .glance tr:not(.first)>*{border-top:0}.glance .who{white-space:nowrap}.glance .chart{min-width:13rem;width:38%}
 .glance td{padding-top:0;padding-bottom:0}.glance .num{padding-left:.9rem}.why{color:var(--soft);font-size:.9rem;max-width:24rem;white-space:normal}.glance .why{padding:.25rem .7rem .25rem 0}
 .chip{display:inline-block;white-space:nowrap;border-radius:99px;padding:.08rem .65rem;font-size:.875rem;font-weight:600;background:var(--calmbg);color:var(--calm)}
 .chip.above{background:var(--goodbg);color:var(--good)}.chip.partly{background:var(--partbg);color:var(--part)}.chip.none,.chip.few{background:none;border:1px solid var(--rule);font-weight:400}
+.scale{display:flex;justify-content:space-between;margin:0 3.3%;max-width:22.4rem}.scale>span{width:0;display:flex;justify-content:center}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:.25rem 1.3rem;padding:0;margin:.7rem .2rem 0;font-size:.9rem;color:var(--soft)}
 details{border-top:1px solid var(--grid);margin-top:.5rem}summary{cursor:pointer;padding:.45rem 0;font-weight:600}details>div{padding:.2rem 0 .7rem}
 """
 
-# %% ../../nbs/milestones/07_style.ipynb #db8f5c73
+# %% ../../nbs/milestones/07_style.ipynb #e8b46d1d
 CHARTS = """
-svg{display:block;overflow:visible}.lane{width:100%;height:auto;max-width:24rem}.part{max-width:13rem}.forest{width:100%;max-width:46rem;height:auto;margin:.8rem 0}
+svg{display:block;overflow:visible}.lane{width:100%;height:auto;max-width:24rem}.part{max-width:13rem}.forest{width:100%;max-width:53rem;height:auto;margin:.8rem 0}
 .key{display:inline-block;width:1.05em;height:1.05em;margin-right:.4em;vertical-align:-.16em}
 svg text{fill:var(--soft);font-size:14.5px}svg .own{fill:var(--ink);font-weight:600}svg .tick{font-size:14px}
 .grid{stroke:var(--grid);stroke-width:1}.guess{stroke:var(--guess);stroke-width:1.6;stroke-dasharray:4 3}
@@ -63,13 +64,14 @@ svg text{fill:var(--soft);font-size:14.5px}svg .own{fill:var(--ink);font-weight:
 .c0{color:var(--c0)}.c1{color:var(--c1)}.c2{color:var(--c2)}.c3{color:var(--c3)}.c4{color:var(--c4)}.c5{color:var(--c5)}
 .top{display:grid;grid-template-columns:minmax(0,1fr) auto;gap:0 2rem;align-items:start}.top>.example{background:var(--paper);border-radius:10px;padding:.7rem .9rem;margin:0;max-width:17rem}
 .example{margin:.4rem 0 1.2rem;font-size:.9rem}.example p{margin:0 0 .4rem;font-style:italic}.pics{display:flex;flex-wrap:wrap;gap:.6rem}.pic{margin:0 0 .2rem;color:var(--soft);min-width:6.6rem}
-.pic img{display:block;height:72px;border-radius:6px;border:2px solid var(--rule)}.pic.hit img{border-color:var(--good)}.films .pic img{height:48px;border-width:1px}.pic figcaption>*{display:block}
-.right{color:var(--good);font-weight:600}.example ul{list-style:none;margin:.5rem 0 0;padding:0}.example li{margin:.1rem 0}.example li>*{margin-left:.5em}.folded{display:flex;flex-wrap:wrap;gap:.5rem 3rem}
+.pic img{display:block;height:84px;border-radius:6px;border:2px solid var(--rule)}.pic.hit img{border-color:var(--good)}.films .pic img{height:56px;border-width:1px}.pic figcaption>*{display:block}
+.right{color:var(--good);font-weight:600}.example ul{list-style:none;margin:.5rem 0 0;padding:0}.example li{margin:.1rem 0}.example li>*{margin-left:.5em;display:inline-block;white-space:nowrap}.folded{display:flex;flex-wrap:wrap;gap:.5rem 3rem}
 """
 PRINT = """
 @media print{body{max-width:none;padding:0;font-size:11pt;background:none}.card{break-inside:avoid;border-color:#bbb}.skip{display:none}
-.chip{border:1px solid currentColor}details::details-content{content-visibility:visible;display:block}.scroll{overflow:visible}}
+.chip{border:1px solid currentColor}details::details-content{content-visibility:visible;display:block}.scroll{overflow:visible}tr,figure,svg{break-inside:avoid}}
 @media (max-width:54rem){.top{grid-template-columns:minmax(0,1fr)}.top>.example{max-width:none;margin:.6rem 0}}
+@media (max-width:54rem){.glance .chart{min-width:7.5rem;width:auto}.glance th,.glance td{padding-right:.4rem}.glance .num{padding-left:.8rem}.glance .odd{visibility:hidden}.glance .chip{padding:.05rem .45rem;font-weight:500}.glance th[scope=rowgroup]{max-width:7.6rem;hyphens:auto}}
 @media (max-width:44rem){body{padding:1.2rem .8rem 2rem}.card{padding:1rem}h1{font-size:1.7rem}.glance{padding:.3rem .7rem}}
 """
 STYLE = (f":root{{color-scheme:light dark;{variables(LIGHT)}}}@media (prefers-color-scheme:dark){{:root{{{variables(DARK)}}}}}"

@@ -6,15 +6,15 @@
 __all__ = ['ENOUGH', 'BLINDS', 'units', 'scene_of', 'rounded', 'share', 'against', 'labels', 'by_label', 'shortcut_summary',
            'words_of', 'norm_of', 'not_applicable', 'comparisons', 'over_nouns', 'scored']
 
-# %% ../../nbs/milestones/03_tally.ipynb #634a0f3c
+# %% ../../nbs/milestones/03_tally.ipynb #bfdd40f6
 from dataclasses import replace
 
 import numpy as np
 
 from ..core.learner import heard_share
 from ..core.statistics import corrected, interval, paired
-from .scoring import quadruplets
 from .suites import milestone
+from .surprise import quadruplets
 
 # %% ../../nbs/milestones/03_tally.ipynb #75465516
 def units(

@@ -37,7 +37,7 @@ def _key(image):
     image = np.ascontiguousarray(image)
     return hashlib.blake2b(image.tobytes(), digest_size=16, person=str(image.shape).encode()[:16]).digest()
 
-# %% ../../nbs/models/05_learners.ipynb #52d7e52f
+# %% ../../nbs/models/05_learners.ipynb #23a5cea5
 class Learner:
     "A model with its tokenizer, its preprocessing and its past."
     min_px, name = 8, "learner"
@@ -51,6 +51,7 @@ class Learner:
         self.px = self.max_px = model.config.vision_config.image_px
         self.seed, self.step, self.ledger, self.words_seen, self.words_heard = 0, 0, {}, 0, None
         vars(self).update(past)
+        self.parameters = sum(p.numel() for p in self.model.parameters())
         self._see = Once(self._look)
 
     @property
@@ -68,7 +69,7 @@ class Learner:
         return type(self)(model, self.tokenizer, name=f"{self.name} untrained", seed=seed, words_heard=set())
 
     def __repr__(self):
-        return f"{self.name}: {sum(p.numel() for p in self.model.parameters()):,} weights, {self.px} px, {self.words_seen:,} words heard"
+        return f"{self.name}: {self.parameters:,} weights, {self.px} px, {self.words_seen:,} words heard"
 
 # %% ../../nbs/models/05_learners.ipynb #e19e6429
 class ClipLearner(Learner):

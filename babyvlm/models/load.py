@@ -58,7 +58,7 @@ def save_learner(
                                               mean=[.5]*3, std=[.5]*3, colour="RGB"))
     write_json(folder/WORDS, dict(words=dict(sorted((words or {}).items()))))
 
-# %% ../../nbs/models/06_load.ipynb #5fc90dc6
+# %% ../../nbs/models/06_load.ipynb #23fe88b1
 class TransformersClip(ClipLearner):
     "A CLIP model of `transformers` as a learner: the same methods, its own preprocessing."
     def __init__(self, folder, model=None, **past):
@@ -69,6 +69,7 @@ class TransformersClip(ClipLearner):
         self.px = self.max_px = self.model.config.vision_config.image_size
         self.name, self.seed, self.step, self.ledger, self.words_seen, self.words_heard = self.folder.name, 0, 0, {}, None, None
         vars(self).update(past)
+        self.parameters = sum(p.numel() for p in self.model.parameters())
         self._see = Once(self._look)
 
     capture = None
@@ -110,7 +111,7 @@ def checkpoint_folder(
         raise WrongInput(f"run: {run/'checkpoints'/name} is missing; there are: {there}")
     return run/"checkpoints"/name
 
-# %% ../../nbs/models/06_load.ipynb #89f35021
+# %% ../../nbs/models/06_load.ipynb #a700e398
 def load_model(
     folder,  # a folder that `save_learner` wrote
 ):
@@ -125,7 +126,7 @@ def load_model(
 
 def _own(folder, kind, run):
     words, made = read_json(folder/WORDS)["words"], read_json(folder/"trainer.json") if (folder/"trainer.json").is_file() else {}
-    past = dict(name=run.get("recipe", kind), seed=run.get("seed", 0), step=made.get("step", 0), ledger=run.get("ledger", {}), path=str(folder),
+    past = dict(name=run.get("recipe", kind), seed=run.get("seed", 0), step=made.get("step", 0), ledger=run.get("ledger", {}), path=str(folder), seen=made.get("seen"), cost=made.get("cost"),
                 words_seen=made.get("seen", {}).get("words", 0), words_heard=set(words), run_sha256=sha256(folder/SUMS) if (folder/SUMS).is_file() else "")
     return learners[kind](load_model(folder), AutoTokenizer.from_pretrained(folder, local_files_only=True), **past)
 

@@ -145,7 +145,8 @@ function render({ model, el }) {
       const words = s.words.length ? s.words : [[s.text, Infinity]];
       const current = words.findLastIndex(([, onset]) => onset <= t);
       const look = (k) => (k === current ? "bv-now" : k > current && s.words.length ? "bv-later" : "");
-      return tag("div", "", {}, tag("div", "bv-who", {}, tag("span", "bv-swatch", { "data-speaker": s.speaker }), line.speakers[s.speaker]),
+      return tag("div", "", {}, tag("div", "bv-who", {}, tag("span", "bv-swatch", { "data-speaker": s.speaker }),
+          line.speakers[s.speaker] + (s.keep ? "" : ` — dropped: ${s.why || "no reason given"}`)),
         tag("p", "bv-words", {}, ...words.flatMap(([word], k) => [tag("span", look(k), {}, word), " "])));
     }));
     if (!now.length) ui.caption.append(tag("p", "bv-silence", {}, "nobody speaks"));
@@ -236,9 +237,9 @@ function render({ model, el }) {
   }
   function run(now) {
     if (!rate) return;
-    const next = t + rate * Math.min(0.25, (now - clockAt) / 1000);
+    const next = t + rate * clamp((now - clockAt) / 1000, 0, 0.25);  // the first picture's clock may lie before the key
     clockAt = now;
-    if (next >= line.duration || next <= 0) { seek(next); return setRate(0); }
+    if (rate > 0 ? next >= line.duration : next <= 0) { seek(next); return setRate(0); }
     t = next;
     if (!calm.matches || frameAt(t, line.times) !== Number(ui.picture.dataset.frame)) draw();
     sync(false);
