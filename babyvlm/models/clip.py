@@ -14,11 +14,11 @@ from transformers import AutoConfig, AutoModel, CLIPTextConfig, CLIPTextModel, P
 from transformers.utils import ModelOutput
 from .vision import VisionConfig, VisionTower
 
-# %% ../../nbs/models/02_clip.ipynb #7274e8df
+# %% ../../nbs/models/02_clip.ipynb #2fcd865c
 def text_config(
     vocabulary: int,  # size of the tokenizer
     width=128,        # D
-    layers=2,         # transformer layers
+    layers=0,         # transformer layers; 0: the mean of the word vectors
     heads=4,          # H
     limit=32,         # T, the longest utterance
     **ids,            # pad_token_id, bos_token_id, eos_token_id
@@ -48,7 +48,7 @@ class Head(nn.Module):
         with torch.autocast(pooled.device.type, enabled=False):
             return nn.functional.normalize(self.projection(self.norm(pooled.float())), dim=-1)   # (B, E)
 
-# %% ../../nbs/models/02_clip.ipynb #c50e87aa
+# %% ../../nbs/models/02_clip.ipynb #4a6ea3cf
 @dataclass
 class ClipOutput(ModelOutput):
     "Scores and the vectors that they come from."
@@ -77,15 +77,17 @@ class Clip(PreTrainedModel):
 
     def image_tokens(self, pixel_values): return self.vision(pixel_values)            # (B, N, D)
     def text_tokens(self, input_ids, attention_mask=None):
+        if self.config.text_config.num_hidden_layers == 0: return self.text.embeddings.token_embedding(input_ids)
         return self.text(input_ids, attention_mask=attention_mask).last_hidden_state   # (B, T, D)
 
     def image_features(self, pixel_values):
         return self.image_head(self.image_tokens(pixel_values).amax(1))                # (B, E)
 
     def text_features(self, input_ids, attention_mask):
-        words = self.text_tokens(input_ids, attention_mask)
-        words = words.masked_fill(attention_mask[..., None] == 0, torch.finfo(words.dtype).min)
-        return self.text_head(words.amax(1))                                           # (B, E)
+        words, heard = self.text_tokens(input_ids, attention_mask), attention_mask[..., None] != 0
+        if self.config.text_config.num_hidden_layers == 0:
+            return self.text_head((words*heard).sum(1)/heard.sum(1))                   # (B, E)
+        return self.text_head(words.masked_fill(~heard, torch.finfo(words.dtype).min).amax(1))
 
     def scale(self): return self.log_scale.clamp(0, math.log(100)).exp()               # 1/temperature, between 1 and 100
 

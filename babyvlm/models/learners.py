@@ -106,13 +106,13 @@ class ClipLearner(Learner):
         fit = (words @ patches.transpose(1, 2)).unflatten(2, (grid, grid)).cpu().numpy()        # (B, T, grid, grid)
         return [dict(words=self.tokenizer.convert_ids_to_tokens(i[:n]), similarity=f[:n]) for i, n, f in zip(ids, mask.sum(1), fit)]
 
-# %% ../../nbs/models/05_learners.ipynb #39856948
+# %% ../../nbs/models/05_learners.ipynb #e4a50c4c
 class BabyLlavaLearner(Learner):
     "A generative learner: log-probabilities of answers after pictures and words."
     def _look(self, images):
         with torch.inference_mode(): return self.model.image_tokens(self.pixels(images)).cpu()   # (B, N, D)
 
-    def _speech(self, text): return self.tokenizer(text, add_special_tokens=False).input_ids
+    def _speech(self, text): return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
 
     def _layout(self, context):
         "Token ids of a context, and its pictures in order: places for each picture, and `<bos>` before the first word."

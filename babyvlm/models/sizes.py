@@ -12,16 +12,16 @@ from .babyllava import BabyLlava, BabyLlavaConfig, language_config
 from .clip import Clip, ClipConfig, text_config
 from .vision import VisionConfig
 
-# %% ../../nbs/models/04_sizes.ipynb #7b473e60
+# %% ../../nbs/models/04_sizes.ipynb #f1e90b0d
 sizes = dict(
     tiny=dict(
         vision=dict(image_px=64, stem=[64, 128, 128], width=128, layers=4, heads=4),
-        text=dict(width=128, layers=2, heads=4, limit=32),
+        text=dict(width=128, layers=0, limit=32),
         language=dict(width=128, layers=3, heads=4),
         joint=128),
     small=dict(
         vision=dict(image_px=128, stem=[64, 128, 256], width=256, layers=8, heads=8),
-        text=dict(width=256, layers=4, heads=8, limit=48),
+        text=dict(width=256, layers=0, limit=48),
         language=dict(width=256, layers=6, heads=8),
         joint=256),
 )

@@ -35,12 +35,12 @@ def train_tokenizer(
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512,
                                    **{k: v for k, v in SPECIAL.items() if k != "image_token"}, extra_special_tokens={"image_token": SPECIAL["image_token"]})
 
-# %% ../../nbs/models/00_tokenizer.ipynb #d0a1d304
+# %% ../../nbs/models/00_tokenizer.ipynb #96978dac
 def tokens(
     tokenizer,  # from `train_tokenizer`, or any `transformers` tokenizer
     texts,      # list of str, B of them
     limit=32,   # tokens kept of each, bos and eos included
 ) -> tuple[torch.Tensor, torch.Tensor]:
     "Token ids (B, T) and a mask (B, T) that is 1 on real tokens."
-    batch = tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
+    batch = tokenizer(list(texts), padding=True, truncation=True, max_length=limit, split_special_tokens=True, return_tensors="pt")
     return batch["input_ids"], batch["attention_mask"]                                                # (B, T), (B, T)

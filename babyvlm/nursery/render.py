@@ -202,6 +202,7 @@ class _Rays:
             shift = P.half * np.array([0., 0., 1.])
             self.caps = [_conic(o + sign * shift[:, None], d, a, b, 1., P.half[:, :1] ** 2) for sign in (-1, 1)]
 
+    @np.errstate(divide="ignore", invalid="ignore")             # a ray along a plane meets it at infinity
     def meet(self, kind, ks, sub, u, v):
         """The distance to primitives `ks`, all of one kind, along each ray of their windows, infinite where it misses: (G, S, h, w)."""
         pick = lambda x: x[..., ks, sub, None, None]
