@@ -159,7 +159,7 @@ def eligibility_of(learner) -> dict:
     ledger = plain(getattr(learner, "ledger", None)) or {}
     return {key: ledger.get(key) for key in ("tracks", "corpora", "teachers", "tokenizer")}
 
-# %% ../../nbs/milestones/09_judge.ipynb #03849775
+# %% ../../nbs/milestones/09_judge.ipynb #059c1f95
 def open_report(
     out,         # OUT
     trials,      # may lie within OUT
@@ -167,11 +167,11 @@ def open_report(
 ):
     "OUT as a report folder; the trials themselves may already lie in it."
     out = Path(out)
-    if out.is_dir() and not (out/"report.json").exists():
+    if out.is_dir() and not (out/"milestones.json").exists():
         others = [p for p in out.iterdir() if not p.name.startswith(".")]
         if others and all(p.resolve() == trials.path.resolve() for p in others):
-            write_json(out/"report.json", dict(parameters=parameters))
-    return open_out(out, parameters, "report.json")
+            write_json(out/"milestones.json", dict(parameters=parameters))
+    return open_out(out, parameters, "milestones.json")
 
 def prompted(trials) -> set:
     "All words that the trials ask or offer."

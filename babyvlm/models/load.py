@@ -6,13 +6,15 @@
 __all__ = ['SUMS', 'WORDS', 'learners', 'seal', 'verify', 'save_learner', 'TransformersClip', 'checkpoint_folder', 'load_model',
            'load_learner']
 
-# %% ../../nbs/models/06_load.ipynb #21e8727c
+# %% ../../nbs/models/06_load.ipynb #14365d79
+from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers.utils import logging
 from ..core.basics import WrongInput, existing_folder, read_json, sha256, staged, write_json
 from .babyllava import BabyLlavaConfig
 from .clip import ClipConfig
@@ -41,8 +43,17 @@ def verify(
         if sha256(folder/name) != expected: raise WrongInput(f"checkpoint: {folder/name} is damaged (its checksum differs); copy the folder again or use another checkpoint")
     return folder
 
-# %% ../../nbs/models/06_load.ipynb #3ab253ec
+# %% ../../nbs/models/06_load.ipynb #84e11394
 WORDS = "tokenizer_words.json"
+
+@contextmanager
+def _no_bars():
+    "A checkpoint is too small to watch while it is written."
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try: yield
+    finally:
+        if shown: logging.enable_progress_bar()
 
 def save_learner(
     folder,        # a new folder
@@ -52,7 +63,7 @@ def save_learner(
 ):
     "Write what a learner needs: configuration, weights, tokenizer, preprocessing, words."
     folder = Path(folder)
-    model.save_pretrained(folder)
+    with _no_bars(): model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_json(folder/"preprocess.json", dict(image_px=model.config.vision_config.image_px, crop="centre square", resize="bilinear, antialiased",
                                               mean=[.5]*3, std=[.5]*3, colour="RGB"))
