@@ -106,7 +106,7 @@ def _up_to_date(kept, sources):
         row["problem"] = "; ".join(part for part in (row["problem"], note) if part)
     return list(kept.values())
 
-# %% ../../nbs/curation/06_pipeline.ipynb #379c43f9
+# %% ../../nbs/curation/06_pipeline.ipynb #44417efe
 def _run(jobs, total, workers, timeout, quiet):
     "Curates each job in a process of its own; one that crashes or hangs is tried once more with PyAV alone."
     from tqdm import tqdm
@@ -115,15 +115,16 @@ def _run(jobs, total, workers, timeout, quiet):
     again = []
     with tqdm(total=total, initial=total - len(jobs), desc="curate", unit="recording", disable=quiet, dynamic_ncols=True) as bar:
         for reader, some in (("auto", jobs), ("pyav", again)):
-            for job, row, problem in isolated(curate_recording, [dict(job, reader=reader) for job in some], workers, quiet_s, total_s):
-                if problem and reader == "auto":
-                    again.append(job)
-                    continue
-                if row and "stop" in row:
-                    raise WrongInput(f"{job['out']}: cannot be written ({row['stop']}); free space or choose another OUT, then run the same again")
-                if problem:
-                    give_up(job, problem)
-                bar.update()
+            with contextlib.closing(isolated(curate_recording, [dict(job, reader=reader) for job in some], workers, quiet_s, total_s)) as results:
+                for job, row, problem in results:
+                    if problem and reader == "auto":
+                        again.append(job)
+                        continue
+                    if row and "stop" in row:
+                        raise WrongInput(f"{job['out']}: cannot be written ({row['stop']}); free space or choose another OUT, then run the same again")
+                    if problem:
+                        give_up(job, problem)
+                    bar.update()
 
 def _open(out, parameters):
     "OUT with its `kept/`; `WrongInput` when it may not be written."
@@ -144,7 +145,7 @@ def _check_numbers(fps, px, workers, seed):
     if workers is not None and workers < 1:
         raise WrongInput(f"workers: {workers!r} is not a number of processes of 1 or more")
 
-# %% ../../nbs/curation/06_pipeline.ipynb #0b04927b
+# %% ../../nbs/curation/06_pipeline.ipynb #f37f0314
 def curate(
     recordings,      # folder with any tree of video files, transcripts beside them
     out,             # corpus folder to make, or to go on with
@@ -170,6 +171,8 @@ def curate(
         _finish(out, parameters, _up_to_date(_read_kept(out), sources), seed)
     except OSError as error:
         raise WrongInput(f"{out}: cannot be written ({error.strerror or error}); free space or choose another OUT, then run the same again") from None
+    finally:
+        _sweep(out)
     return read_corpus(out)
 
 def _finish(out, parameters, kept, seed):

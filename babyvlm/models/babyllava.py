@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['language_config', 'BabyLlavaConfig', 'Connector', 'BabyLlavaOutput', 'BabyLlava']
 
-# %% ../../nbs/models/03_babyllava.ipynb #8d60af02
+# %% ../../nbs/models/03_babyllava.ipynb #7e028aee
 from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
+from .clip import Head
 from .vision import VisionConfig, VisionTower
 
-# %% ../../nbs/models/03_babyllava.ipynb #b723fcf1
+# %% ../../nbs/models/03_babyllava.ipynb #d75fb206
 def language_config(
     vocabulary: int,  # size of the tokenizer
     width=128,        # D
@@ -24,7 +25,7 @@ def language_config(
 ) -> LlamaConfig:
     "A small causal language model's configuration, with a head of its own."
     return LlamaConfig(vocab_size=vocabulary, hidden_size=width, intermediate_size=3*width, num_hidden_layers=layers, num_attention_heads=heads,
-                       max_position_embeddings=limit, tie_word_embeddings=False, attention_dropout=0., use_cache=False, **ids)
+                       max_position_embeddings=limit, initializer_range=.06, tie_word_embeddings=False, attention_dropout=0., use_cache=False, **ids)
 
 class BabyLlavaConfig(PretrainedConfig):
     "What is saved with the weights."
@@ -36,6 +37,9 @@ class BabyLlavaConfig(PretrainedConfig):
         self.image_token_id, self.token_std, self.image_gain = image_token_id, token_std, image_gain
         super().__init__(**kwargs)
 
+    @property
+    def places(self): return 1 + self.vision_config.grid**2   # tokens of one picture: the whole, then its patches
+
 # %% ../../nbs/models/03_babyllava.ipynb #c850b0ea
 class Connector(nn.Module):
     "Two layers with a GELU between; the last norm sets the scale of its output."
@@ -45,7 +49,7 @@ class Connector(nn.Module):
 
     def forward(self, patches): return self.layers(patches)                              # (B, N, D of the tower) → (B, N, D)
 
-# %% ../../nbs/models/03_babyllava.ipynb #6b99d6a3
+# %% ../../nbs/models/03_babyllava.ipynb #1ffac400
 @dataclass
 class BabyLlavaOutput(ModelOutput):
     "Scores of the next token at each place."
@@ -61,13 +65,17 @@ class BabyLlava(PreTrainedModel):
         config._attn_implementation = config._attn_implementation_internal or "eager"
         super().__init__(config)
         self.vision = VisionTower(config.vision_config)
+        self.image_head = Head(config.vision_config.width, config.vision_config.width)
         self.connector = Connector(config.vision_config.width, config.text_config.hidden_size)
         self.language = LlamaForCausalLM(config.text_config)
         self.post_init()
         nn.init.normal_(self.language.model.embed_tokens.weight, std=config.token_std)
         nn.init.constant_(self.connector.layers[-1].weight, config.token_std*config.image_gain)
 
-    def image_tokens(self, pixel_values): return self.connector(self.vision(pixel_values))             # (images, N, D)
+    def image_tokens(self, pixel_values):
+        patches = self.vision(pixel_values)                                                           # (images, N, D)
+        whole = self.image_head(patches.amax(1))[:, None]                                             # (images, 1, D)
+        return self.connector(torch.cat([whole, patches], 1))                                         # (images, 1 + N, D)
 
     def embed(self, input_ids, image_tokens=None):
         words = self.language.model.embed_tokens(input_ids)                                           # (B, T, D)

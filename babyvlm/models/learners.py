@@ -106,7 +106,7 @@ class ClipLearner(Learner):
         fit = (words @ patches.transpose(1, 2)).unflatten(2, (grid, grid)).cpu().numpy()        # (B, T, grid, grid)
         return [dict(words=self.tokenizer.convert_ids_to_tokens(i[:n]), similarity=f[:n]) for i, n, f in zip(ids, mask.sum(1), fit)]
 
-# %% ../../nbs/models/05_learners.ipynb #e4a50c4c
+# %% ../../nbs/models/05_learners.ipynb #b0bd53ab
 class BabyLlavaLearner(Learner):
     "A generative learner: log-probabilities of answers after pictures and words."
     def _look(self, images):
@@ -122,7 +122,7 @@ class BabyLlavaLearner(Learner):
                 ids += [self.tokenizer.bos_token_id]*(not spoken) + self._speech(part)
                 spoken = True
             else:
-                ids += [self.model.config.image_token_id]*self.model.config.vision_config.grid**2
+                ids += [self.model.config.image_token_id]*self.model.config.places
                 images.append(part)
         return ids + [self.tokenizer.bos_token_id]*(not spoken), images
 
@@ -170,10 +170,10 @@ class BabyLlavaLearner(Learner):
     @torch.inference_mode()
     def capture(self, images, texts) -> list:
         "Where each word looks: one dict a pair, `words` (T) and `attention` (layers, H, T, grid, grid)."
-        grid, found = self.model.config.vision_config.grid, []
+        grid, places, found = self.model.config.vision_config.grid, self.model.config.places, []
         for image, text in zip(images, texts):
             ids, pictures = self._layout([image, text])
             out = self.model(torch.tensor([ids]).to(self.device), image_tokens=self._see(pictures).to(self.device), output_attentions=True)
-            weights = torch.cat(out.attentions)[:, :, grid**2:, :grid**2]                        # (layers, H, T, N)
-            found.append(dict(words=self.tokenizer.convert_ids_to_tokens(ids[grid**2:]), attention=weights.unflatten(3, (grid, grid)).cpu().numpy()))
+            weights = torch.cat(out.attentions)[:, :, places:, 1:places]                           # (layers, H, T, N)
+            found.append(dict(words=self.tokenizer.convert_ids_to_tokens(ids[places:]), attention=weights.unflatten(3, (grid, grid)).cpu().numpy()))
         return found

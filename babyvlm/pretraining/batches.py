@@ -90,7 +90,7 @@ def augment(
     out[turn] = out[turn][:, :, ::-1]
     return np.clip(out*light, 0, 255).astype(np.uint8)
 
-# %% ../../nbs/pretraining/01_batches.ipynb #bdad38ba
+# %% ../../nbs/pretraining/01_batches.ipynb #7efb1e40
 def _paired(items, picked, frames, ids, mask, model):
     "For `contrastive`: words apart from pictures, and which pairs share words or frame."
     texts = np.unique([items.texts[i] for i in picked], return_inverse=True)[1]
@@ -99,7 +99,7 @@ def _paired(items, picked, frames, ids, mask, model):
 
 def _in_line(items, picked, frames, ids, mask, model):
     "For `causal_lm`: places for the picture, then the words, each of which is asked for."
-    places = torch.full((len(ids), model.vision_config.grid**2), model.image_token_id)
+    places = torch.full((len(ids), model.places), model.image_token_id)
     labels = ids.masked_fill(mask == 0, IGNORED)
     labels[:, 0] = IGNORED                                               # <bos> is given, not asked
     return dict(input_ids=torch.cat([places, ids], 1), labels=torch.cat([torch.full_like(places, IGNORED), labels], 1))

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['recipes', 'shared_out', 'open_run', 'take_over', 'Keeper', 'pretrain']
 
-# %% ../../nbs/pretraining/04_recipes.ipynb #8ed57d41
+# %% ../../nbs/pretraining/04_recipes.ipynb #1914fbb2
 import json
 import platform
 import resource
 import sys
 import time
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 import numpy as np
@@ -29,12 +30,12 @@ from .checkpoints import Metrics, load_optimizer, load_random, load_trainer, opt
 from .loop import Progress, Trainer, fit, flops_of, steps_in, stoppable
 from .objectives import at_chance, objectives
 
-# %% ../../nbs/pretraining/04_recipes.ipynb #bd9b5aa8
+# %% ../../nbs/pretraining/04_recipes.ipynb #604dca62
 recipes = dict(
     clip=dict(model="clip", steps=2000, stages=[
         dict(name="contrast", objectives=["contrastive"], share=1., lr=1e-3, batch=64)]),
     babyllava=dict(model="babyllava", steps=2000, stages=[
-        dict(name="joint", objectives=["causal_lm"], share=1., lr=5e-4, batch=64)]),
+        dict(name="joint", objectives=["causal_lm"], share=1., lr=1.5e-3, batch=64)]),
 )
 
 def shared_out(
@@ -182,7 +183,7 @@ def _at_chance(run, card):
     lines = (run/"metrics.jsonl").read_text().splitlines()[-50:]
     return float(np.mean([json.loads(line)["loss"] for line in lines])) > .98*card["chance_loss"]
 
-# %% ../../nbs/pretraining/04_recipes.ipynb #c336528b
+# %% ../../nbs/pretraining/04_recipes.ipynb #c46f4698
 def pretrain(
     corpus,         # a corpus folder, or a `Corpus`
     out,            # the run folder to make
@@ -234,8 +235,7 @@ def _train(run, card, model, tokenizer, items):
             if past.get("stage") == stage["name"]: _restore(trainer, folder, tensors, past)
             if batches.batch < recipes[card["recipe"]]["stages"][number]["batch"]:
                 print(f"{card['recipe']}: the corpus has {len(items)} utterances, so the batch shrinks to {batches.batch}")
-            fit(trainer, batches, [keeper, bar])
-    bar.close()
+            with closing(bar): fit(trainer, batches, [keeper, bar])
     keeper.write(status="finished", not_learning=_at_chance(run, card))
     spent, loss = keeper.spent(), json.loads((run/"metrics.jsonl").read_text().splitlines()[-1])["loss"]
     print(f"{card['recipe']}: {keeper.total:,} steps in {spent['wall_s']/60:.1f} minutes, loss {loss:.2f} (chance {card['chance_loss']:.2f}); learner in {run}"
