@@ -47,7 +47,7 @@ with torch.no_grad():
     ids = tokenizer(["look at the ball"], return_tensors="pt")
     pixels = torch.linspace(-1, 1, 3*64*64).view(1, 3, 64, 64)
     if "{module}" == "clip": out = model(pixels, ids.input_ids, ids.attention_mask).image_embeds
-    else: out = model(torch.cat([torch.full((1, 16), 4), ids.input_ids], 1), pixels).logits
+    else: out = model(torch.cat([torch.full((1, model.config.places), 4), ids.input_ids], 1), pixels).logits
 np.save(sys.argv[2], out.numpy())
 """
 
@@ -62,7 +62,7 @@ def test_auto_classes_in_a_fresh_process(family, tokenizer, tmp_path):
         if family == "clip":
             here = model.image_features(pixels)
         else:
-            here = model(torch.cat([torch.full((1, 16), 4), ids.input_ids], 1), pixels).logits
+            here = model(torch.cat([torch.full((1, model.config.places), 4), ids.input_ids], 1), pixels).logits
     assert np.allclose(np.load(tmp_path / "out.npy"), here, atol=1e-5)
 
 

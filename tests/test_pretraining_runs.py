@@ -119,7 +119,8 @@ def test_a_small_corpus_trains_and_says_so(corpus, tmp_path, capsys):
     said = capsys.readouterr().out
     assert read_json(run / "run.json")["stages"][0]["batch"] == 12 and "shrinks to 12" in said
     one = make_corpus(tmp_path / "one", count=1)
-    pretrain(one, tmp_path / "llava", "babyllava", steps=2)
+    for recipe in ("clip", "babyllava"):
+        pretrain(one, tmp_path / recipe, recipe, steps=2)
 
 
 def test_run_card_is_complete(run):

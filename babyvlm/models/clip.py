@@ -37,7 +37,7 @@ class ClipConfig(PretrainedConfig):
         self.joint, self.first_temperature = joint, first_temperature
         super().__init__(**kwargs)
 
-# %% ../../nbs/models/02_clip.ipynb #b8d3219b
+# %% ../../nbs/models/02_clip.ipynb #efd65271
 class Head(nn.Module):
     "From pooled tokens to the joint space: batch normalisation, projection, unit length; always in full precision."
     def __init__(self, width, joint):
@@ -46,7 +46,10 @@ class Head(nn.Module):
 
     def forward(self, pooled):                                                      # (B, D)
         with torch.autocast(pooled.device.type, enabled=False):
-            return nn.functional.normalize(self.projection(self.norm(pooled.float())), dim=-1)   # (B, E)
+            pooled = pooled.float()
+            alone = self.training and len(pooled) == 1                  # one picture has no spread: take what earlier batches had
+            normed = nn.functional.batch_norm(pooled, self.norm.running_mean, self.norm.running_var, self.norm.weight, self.norm.bias) if alone else self.norm(pooled)
+            return nn.functional.normalize(self.projection(normed), dim=-1)                      # (B, E)
 
 # %% ../../nbs/models/02_clip.ipynb #4a6ea3cf
 @dataclass
