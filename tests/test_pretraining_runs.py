@@ -45,11 +45,11 @@ def corpus(tmp_path_factory):
     return make_corpus(tmp_path_factory.mktemp("world") / "corpus")
 
 
-def start(corpus, out, recipe, steps, *more):
+def start(corpus, out, recipe, steps, *more, threads=1):
     code = ("import sys; from babyvlm.pretraining.recipes import pretrain; a = sys.argv; "
             "pretrain(a[1], a[2], a[3], steps=int(a[4]), resume=True, start=a[5] if len(a) > 5 else None)")  # fmt: skip
     return subprocess.Popen([sys.executable, "-c", code, corpus, out, recipe, str(steps), *map(str, more)],
-                            env=dict(os.environ, OMP_NUM_THREADS="1"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # fmt: skip
+                            env=dict(os.environ, OMP_NUM_THREADS=str(threads)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # fmt: skip
 
 
 def wait_for_step(run, step, process):
@@ -68,16 +68,16 @@ def same(a, b):
     return all(a[k].equal(b[k]) for k in a)
 
 
-@pytest.mark.parametrize("recipe", ["clip", "babyllava"])
-def test_killed_and_resumed_equals_undisturbed(recipe, corpus, tmp_path):
+@pytest.mark.parametrize("recipe, threads", [("clip", 1), ("clip", 2), ("babyllava", 2)])
+def test_killed_and_resumed_equals_undisturbed(recipe, threads, corpus, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert start(corpus, whole, recipe, 45).wait() == 0
-    process = start(corpus, killed, recipe, 45)
+    assert start(corpus, whole, recipe, 45, threads=threads).wait() == 0
+    process = start(corpus, killed, recipe, 45, threads=threads)
     wait_for_step(killed, 33, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert read_json(killed / "run.json")["status"] == "running"
-    assert start(corpus, killed, recipe, 45).wait() == 0
+    assert start(corpus, killed, recipe, 45).wait() == 0  # the card knows the number of threads
     card = read_json(killed / "run.json")
     assert card["resumed_from"] in ([20], [40]) and card["status"] == "finished"
     lines = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (whole, killed)]

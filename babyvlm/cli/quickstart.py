@@ -6,7 +6,7 @@ from pathlib import Path
 from babyvlm.core.basics import WrongInput, existing_folder, make_folder, open_out
 
 WORLD = dict(children=5, minutes=40.0, px=64, fps=1.0, pace=2.5, unrelated=0.3)  # 5 x 40 min / 2.5 s = 4,800 scenes
-MINUTES = dict(clip=4.5, babyllava=3.5)  # of training, on two cores
+MINUTES = dict(clip=6.4, babyllava=1.6)  # of training, on two cores
 TRIALS = 480  # of each task
 
 

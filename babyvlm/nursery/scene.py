@@ -66,12 +66,12 @@ def _compose(rng, requests, kind, places, nouns, colours, sizes, place, overlap=
         if toys: return Scene(room, person, toys, eye, at, FOV, kind)
     raise WrongInput(f"{len(requests)} toys do not find room in one view: {[w[:3] for w in wanted]}; ask for fewer or smaller ones")
 
-# %% ../../nbs/nursery/04_scenes.ipynb #21826fa6
+# %% ../../nbs/nursery/04_scenes.ipynb #c5ddb46e
 def _requests(rng, toys):
     "The toys asked for, and the kind of scene that they make."
     if toys is None or isinstance(toys, int):
         if toys is not None and not 1 <= toys <= 4: raise WrongInput(f"toys: {toys} do not fit into a view; ask for 1 to 4")
-        naming = toys is None and rng.random() < .6
+        naming = toys is None and rng.random() < .7
         count = toys or (1 + (rng.random() < .3) if naming else int(rng.integers(2, 5)))
         return [(None, None, None)] * count, "naming" if naming or count == 1 else "multi"
     requests = [tuple(t) for t in toys]

@@ -48,15 +48,15 @@ def plan(
             made.append(Recording(name, child, int(age*DAYS_PER_MONTH), round(60*minutes/n, 3)))
     return made
 
-# %% ../../nbs/nursery/07_script.ipynb #6b4d4c23
+# %% ../../nbs/nursery/07_script.ipynb #de0f726d
 def moment(
     rng: np.random.Generator,
 ):                             # a `Scene`
     "The next scene: something to name, to count or to find."
     u = rng.random()
-    if u < .15: return same_toys_scene(rng, int(rng.integers(2, 5)))
-    if u < .25: return one_toy_scene(rng, side=str(rng.choice(SIDES)))
-    if u < .35: return one_toy_scene(rng, quadrant=str(rng.choice(CORNERS)))
+    if u < .10: return same_toys_scene(rng, int(rng.integers(2, 5)))
+    if u < .15: return one_toy_scene(rng, side=str(rng.choice(SIDES)))
+    if u < .25: return one_toy_scene(rng, quadrant=str(rng.choice(CORNERS)))
     return draw_scene(rng)
 
 # %% ../../nbs/nursery/07_script.ipynb #d2e6ca05

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['SIDES', 'layouts', 'cached_pictures', 'Items', 'augment', 'Batches']
 
-# %% ../../nbs/pretraining/01_batches.ipynb #00c1f1b5
+# %% ../../nbs/pretraining/01_batches.ipynb #3e686d1d
 import hashlib
 import json
 import re
 import numpy as np
 import torch
+import torch.nn.functional as F
 from collections import Counter
 from pathlib import Path
 from ..core.basics import WrongInput, rng, staged, write_json
@@ -71,24 +72,29 @@ class Items:
         "How often each word was said."
         return Counter(word for text in self.texts for word in re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower().replace("’", "'")))
 
-# %% ../../nbs/pretraining/01_batches.ipynb #d3ca367f
+# %% ../../nbs/pretraining/01_batches.ipynb #343765db
 SIDES = re.compile(r"\b(left|right)\b", re.I)
+
+def _view(rand, sided):
+    "One affine map (2, 3) per picture, from the new view to the old one, in the coordinates of `affine_grid`."
+    draw = lambda low, high: rand.uniform(low, high, len(sided))
+    zoom, angle = np.where(sided, 1., np.exp(draw(-.35, .1))), np.where(sided, 0., draw(-.15, .15))
+    mirror, room = np.where(~sided & (draw(0, 1) < .5), -1., 1.), np.where(sided, .125, np.maximum(1 - zoom, 0) + .2)
+    cosine, sine = zoom*np.cos(angle), zoom*np.sin(angle)
+    return np.stack([mirror*cosine, -sine, draw(-1, 1)*room, mirror*sine, cosine, draw(-1, 1)*room], 1).reshape(-1, 2, 3)
 
 def augment(
     pictures,  # (B, px, px, 3) uint8
     texts,     # B utterances
     rand,      # a random generator
 ) -> np.ndarray:
-    "Shifted, brightened and, where no side is named, perhaps mirrored pictures (B, px, px, 3) uint8."
-    count, px = pictures.shape[:2]
-    pad = max(1, px//16)
-    wide = np.pad(pictures, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="edge")
-    top, left = rand.integers(0, 2*pad + 1, (2, count))
-    mirrored, light = rand.random(count) < .5, rand.uniform(.8, 1.2, (count, 1, 1, 1)).astype(np.float32)
-    out = np.stack([w[t:t + px, s:s + px] for w, t, s in zip(wide, top, left)])
-    turn = mirrored & np.array([not SIDES.search(text) for text in texts])
-    out[turn] = out[turn][:, :, ::-1]
-    return np.clip(out*light, 0, 255).astype(np.uint8)
+    "Zoomed, shifted, tilted, lit and, where no side is named, perhaps mirrored pictures (B, px, px, 3) uint8."
+    sided = np.array([bool(SIDES.search(text)) for text in texts])
+    view = torch.from_numpy(_view(rand, sided).astype(np.float32))
+    light = rand.uniform(.7, 1.3, (len(sided), 1, 1, 1))*rand.uniform(.9, 1.1, (len(sided), 3, 1, 1))
+    shown = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float()                       # (B, 3, px, px)
+    shown = F.grid_sample(shown, F.affine_grid(view, shown.shape, align_corners=False), padding_mode="border", align_corners=False)
+    return (shown*torch.from_numpy(light.astype(np.float32))).clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 # %% ../../nbs/pretraining/01_batches.ipynb #7efb1e40
 def _paired(items, picked, frames, ids, mask, model):
