@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/99_all.ipynb #1c82a0b7
+# %% ../nbs/99_all.ipynb #33aff2b4
 from .core.basics import *
 from .core.corpus import *
 from .core.device import *
@@ -21,6 +21,8 @@ from .models.load import *
 from .nursery.recordings import *
 from .nursery.scene import *
 from .nursery.stimuli import *
+from .nursery.stream import *
+from .nursery.world import *
 from .pretraining.recipes import *
 from .widgets.clip_inspector import *
 

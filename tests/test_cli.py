@@ -129,7 +129,8 @@ def test_disk_full(name, world, tmp_path):
 @pytest.mark.parametrize(
     "option, value",
     [("--minutes", "0"), ("--minutes", "-1"), ("--children", "0"), ("--px", "8"), ("--fps", "0"), ("--unrelated", "1.5"),
-     ("--pace", "0"), ("--seed", "-1"), ("--minutes", "ten"), ("--seed", "x")],
+     ("--pace", "0"), ("--seed", "-1"), ("--minutes", "ten"), ("--seed", "x"), ("--world", "moon"), ("--events", "2"), ("--nouns", "99"), ("--places", "moon"),
+     ("--ages", "9,3"), ("--ages", "x,3"), ("--zipf", "-1"), ("--wrong", "1.5"), ("--offset-s", "1000"), ("--transcripts", "srt"), ("--voice", "opera")],
 )  # fmt: skip
 def test_nursery_numbers(option, value, tmp_path, line):
     line("nursery", tmp_path / "out", option, value)

@@ -16,11 +16,15 @@ import pytest
 
 from babyvlm.core.basics import WrongInput, read_json
 from babyvlm.nursery import recordings, voice
-from babyvlm.nursery.recordings import make_recordings, masks_at, soundtrack, write_recording
-from babyvlm.nursery.script import frames, plan, script
+from babyvlm.nursery.film import soundtrack
+from babyvlm.nursery.recordings import make_recordings, masks_at, write_recording
+from babyvlm.nursery.script import frames, script
 from babyvlm.nursery.speech import NUMBERS, VOCABULARY, plural
+from babyvlm.nursery.world import FIRST_WORDS, plan, turned, world_of
 
-DIALS = dict(minutes=.2, children=2, px=64, fps=2, pace=3, seed=5, longest=.1, voice="hum", progress=False)
+DIALS = dict(minutes=.2, children=2, px=64, fps=2, pace=3, seed=5, longest=.1, voice="hum")
+WORLD = turned(FIRST_WORDS, **DIALS)
+IMPORTS = "from babyvlm.nursery.recordings import make_recordings; from babyvlm.nursery.world import FIRST_WORDS"
 
 
 def receipts(out):
@@ -34,11 +38,11 @@ def jsonl(path):
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    return make_recordings(tmp_path_factory.mktemp("nursery") / "one", workers=1, **DIALS)
+    return make_recordings(tmp_path_factory.mktemp("nursery") / "one", WORLD, workers=1, progress=False)
 
 
 def test_two_workers_make_the_same(out, tmp_path):
-    two = make_recordings(tmp_path / "two", workers=2, **DIALS)
+    two = make_recordings(tmp_path / "two", WORLD, workers=2, progress=False)
     assert receipts(two) == receipts(out) and len(receipts(out)) == 4
     for truth in (out / "truth").iterdir():
         assert truth.read_bytes() == (two / "truth" / truth.name).read_bytes()
@@ -49,20 +53,19 @@ def test_two_workers_make_the_same(out, tmp_path):
 
 
 def test_other_threads_and_hash_seed_make_the_same(out, tmp_path):
-    code = f"from babyvlm.nursery.recordings import make_recordings; make_recordings({str(tmp_path / 'x')!r}, workers=1, **{DIALS!r})"
+    code = f"{IMPORTS}; make_recordings({str(tmp_path / 'x')!r}, FIRST_WORDS, workers=1, progress=False, **{DIALS!r})"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "PYTHONHASHSEED": "7"})
     assert receipts(tmp_path / "x") == receipts(out)
 
 
 def test_a_recording_alone_is_the_same(out, tmp_path):
     (tmp_path / "truth").mkdir()
-    planned = plan(DIALS["minutes"], DIALS["children"], DIALS["seed"], DIALS["longest"])
-    parameters = read_json(out / "nursery.json")["parameters"]
-    assert write_recording(tmp_path, planned[2], parameters)["sha256"] == receipts(out)[planned[2].recording_id]
+    planned, world = plan(WORLD), world_of(read_json(out / "nursery.json")["parameters"])
+    assert world == WORLD and write_recording(tmp_path, planned[2], world)["sha256"] == receipts(out)[planned[2].recording_id]
 
 
 def test_another_seed_makes_others(out, tmp_path):
-    other = make_recordings(tmp_path / "other", workers=1, **{**DIALS, "seed": 6, "children": 1})
+    other = make_recordings(tmp_path / "other", WORLD, workers=1, progress=False, seed=6, children=1)
     assert not {s["frames"] for s in receipts(other).values()} & {s["frames"] for s in receipts(out).values()}
 
 
@@ -127,8 +130,8 @@ def test_both_readers_agree(out):
 
 
 def test_the_encoder_keeps_the_pictures(out):
-    planned = plan(DIALS["minutes"], DIALS["children"], DIALS["seed"], DIALS["longest"])[0]
-    rendered = np.stack([image for image, _ in frames(script(planned, 5, 3.), 64, 2)])
+    planned = plan(WORLD)[0]
+    rendered = np.stack([image for image, _ in frames(script(planned, WORLD))])
     with av.open(str(out / f"{planned.recording_id}.mp4")) as file:
         decoded = np.stack([f.to_ndarray(format="rgb24") for f in file.decode(video=0)])
     error = ((rendered.astype(float) - decoded) ** 2).mean((1, 2, 3))
@@ -136,7 +139,7 @@ def test_the_encoder_keeps_the_pictures(out):
 
 
 def test_sound_is_where_the_transcript_says(out):
-    story = script(plan(.1, 1, 5)[0], 5, 3.)
+    story = script(plan(WORLD)[0], WORLD)
     track = soundtrack(story, "hum")
     for u in story.said:
         assert np.abs(track[int(u.onset_s * 16000):int(u.offset_s * 16000)]).max() > .05
@@ -151,7 +154,7 @@ def test_timing_does_not_depend_on_the_engine(monkeypatch):
         rate = 22050
         def __call__(self, text, speaker):
             return np.random.default_rng(0).normal(0, .1, self.rate * len(text)).astype(np.float32), [(0, 0.), (4, 1.)]
-    story = script(plan(.1, 1, 5)[0], 5, 3.)
+    story = script(plan(WORLD)[0], WORLD)
     hum = soundtrack(story, "hum")
     voice._spoken.cache_clear()
     monkeypatch.setattr(voice, "espeak", Odd)
@@ -174,8 +177,9 @@ def test_without_an_engine_the_kit_hums(monkeypatch):
 
 def test_what_is_said_is_true():
     seen = Counter()
-    for recording in plan(10, 2, 9):
-        story = script(recording, 9, 3.)
+    world = turned(FIRST_WORDS, minutes=10, children=2, seed=9, pace=3.)
+    for recording in plan(world):
+        story = script(recording, world)
         for u in story.said:
             if not u.line.related:
                 continue
@@ -198,14 +202,16 @@ def test_what_is_said_is_true():
 
 @pytest.mark.parametrize("share", [0., .3, 1.])
 def test_unrelated_share_is_kept(share):
-    adults = [u.line.related for r in plan(10, 2, 1) for u in script(r, 1, 3., unrelated=share).said if u.line.speaker != "CHI"]
+    world = turned(FIRST_WORDS, minutes=10, children=2, seed=1, pace=3., unrelated=share)
+    adults = [u.line.related for r in plan(world) for u in script(r, world).said if u.line.speaker != "CHI"]
     assert abs(1 - np.mean(adults) - share) < .06
 
 
 def test_left_is_left_in_the_picture():
     sides = []
-    for recording in plan(4, 3, 4):
-        story = script(recording, 4, 4.)
+    world = turned(FIRST_WORDS, minutes=4, children=3, seed=4, pace=4.)
+    for recording in plan(world):
+        story = script(recording, world)
         for u in story.said:
             side = set(u.line.words) & {"left", "right"}
             if side and u.line.related:
@@ -235,9 +241,7 @@ def test_masks_agree_with_truth(out):
 
 def test_killed_and_continued(out, tmp_path):
     target = tmp_path / "killed"
-    code = ("import time; from babyvlm.nursery import recordings as r\n"
-            "if __name__ == '__main__':\n"
-            f"    r.make_recordings({str(target)!r}, workers=1, **{DIALS!r})\n")
+    code = f"{IMPORTS}\nif __name__ == '__main__':\n    make_recordings({str(target)!r}, FIRST_WORDS, workers=1, progress=False, **{DIALS!r})\n"
     running = subprocess.Popen([sys.executable, "-c", code])
     deadline = time.time() + 60
     while time.time() < deadline and not (target / "recordings.csv").exists():
@@ -249,7 +253,7 @@ def test_killed_and_continued(out, tmp_path):
     stamps = {p: p.stat().st_mtime_ns for p in first if p.stem in receipts(target)}
     assert len(stamps) < 4, "the kill came too late"
     (target / "truth" / ".half.0.part").write_bytes(b"x")
-    make_recordings(target, workers=1, **DIALS)
+    make_recordings(target, WORLD, workers=1, progress=False)
     assert receipts(target) == receipts(out)
     assert stamps and all(p.stat().st_mtime_ns == stamp for p, stamp in stamps.items()), "a finished recording was made again"
     assert not [p for p in target.rglob("*") if p.name.endswith(".part")]
@@ -288,12 +292,15 @@ def _alive(session):
     return found
 
 
-@pytest.mark.parametrize("wrong", [dict(minutes=0), dict(minutes=float("nan")), dict(minutes=-1), dict(children=0), dict(children=1.5), dict(px=65), dict(px=30),
-                                   dict(fps=0), dict(fps=-1), dict(fps=1000), dict(unrelated=-.1), dict(unrelated=1.01), dict(pace=.5), dict(pace=0), dict(workers=0),
-                                   dict(voice="opera"), dict(seed=-1), dict(minutes=1e-6), dict(longest=0)])
+@pytest.mark.parametrize("wrong", [
+    dict(minutes=0), dict(minutes=float("nan")), dict(minutes=-1), dict(minutes="ten"), dict(children=0), dict(children=1.5), dict(px=65), dict(px=30), dict(fps=0),
+    dict(fps=-1), dict(fps=1000), dict(unrelated=-.1), dict(unrelated=1.01), dict(pace=.5), dict(pace=0), dict(workers=0), dict(voice="opera"), dict(seed=-1),
+    dict(seed="x"), dict(seed=None), dict(minutes=1e-6), dict(longest=0), dict(events=1.5), dict(nouns="some"), dict(nouns=2), dict(nouns=99), dict(places=()),
+    dict(places=("moon",)), dict(places="moon"), dict(growing=1), dict(held_out="no"), dict(zipf=-1), dict(offset_s=1e9), dict(offset_s=float("inf")), dict(wrong=2),
+    dict(transcripts="srt"), dict(ages=(9, 3)), dict(ages=(3,)), dict(ages=3), dict(ages=(-1, 3)), dict(gravity=9.81)])  # fmt: skip
 def test_wrong_dials(tmp_path, wrong):
     with pytest.raises(WrongInput) as error:
-        make_recordings(tmp_path / "x", **{**DIALS, **wrong})
+        make_recordings(tmp_path / "x", WORLD, progress=False, **wrong)
     assert "\n" not in str(error.value) and next(iter(wrong)) in str(error.value)
     assert not (tmp_path / "x").exists()
 
@@ -304,10 +311,10 @@ def test_wrong_places(out, tmp_path):
     (tmp_path / "full" / "thesis.tex").write_text("x")
     for place in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / "full", "/proc/nursery"):
         with pytest.raises(WrongInput) as error:
-            make_recordings(place, **DIALS)
+            make_recordings(place, WORLD, progress=False)
         assert "\n" not in str(error.value)
     with pytest.raises(WrongInput, match="seed"):
-        make_recordings(out, **{**DIALS, "seed": 1})
+        make_recordings(out, WORLD, progress=False, seed=1)
     with pytest.raises(WrongInput):
         masks_at(tmp_path / "nowhere", "child_a_m08_01", 0)
 
@@ -317,14 +324,5 @@ def test_no_space_left(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
     monkeypatch.setattr(recordings.Mp4, "write", full)
     with pytest.raises(WrongInput, match="No space left"):
-        make_recordings(tmp_path / "x", workers=1, **DIALS)
+        make_recordings(tmp_path / "x", WORLD, workers=1, progress=False)
     assert not list((tmp_path / "x").rglob("*.mp4")) and not list((tmp_path / "x").rglob("*.part"))
-
-
-def test_shipped_sample_is_whole():
-    from babyvlm.core.basics import sha256
-    from babyvlm.core.samples import samples
-    sample = samples() / "nursery"
-    listed = read_json(sample / "manifest.json")["files"]
-    assert {str(p.relative_to(sample)) for p in sample.rglob("*") if p.is_file()} == {*listed, "manifest.json"}
-    assert all(sha256(sample / name) == f["sha256"] for name, f in listed.items()) and sum(f["bytes"] for f in listed.values()) < 2e6

@@ -14,7 +14,8 @@ import pytest
 from babyvlm.core.basics import WrongInput, rng
 from babyvlm.nursery import render as tracer
 from babyvlm.nursery.render import box, capsule, cylinder, ellipsoid, look_at, masks, placed, plane, render, rotated, walls
-from babyvlm.nursery.scene import Act, Shot, changed, draw_scene, one_toy_scene, parts, same_toys_scene, still
+from babyvlm.nursery.scene import changed, draw_scene, one_toy_scene, parts, same_toys_scene, still
+from babyvlm.nursery.shot import Act, Shot
 from babyvlm.nursery.things import NOUNS, radius
 
 SHELL = [plane(0., (.5, .5, .5)), walls((0., .6, 1.2), (1.8, 1.9, 1.3), (.6, .6, .6))]

@@ -66,21 +66,53 @@ def quickstart(
 @app.command()
 def nursery(
     out: Annotated[Path, typer.Argument(help="Recordings folder to make or continue.")],
-    minutes: Annotated[float, typer.Option(help="Minutes per child.")] = 2.0,
-    children: Annotated[int, typer.Option(help="How many children.")] = 1,
-    px: Annotated[int, typer.Option(help="Side of a frame, in pixels.")] = 224,
-    fps: Annotated[float, typer.Option(help="Frames per second.")] = 10.0,
-    unrelated: Annotated[float, typer.Option(help="Share of utterances that are not about anything in view.")] = 0.3,
-    pace: Annotated[float, typer.Option(help="Seconds until a new scene.")] = 8.0,
+    minutes: Annotated[float | None, typer.Option(help="Minutes per child; 2 by default.")] = None,
+    children: Annotated[int | None, typer.Option(help="How many children; 1 by default.")] = None,
+    px: Annotated[int | None, typer.Option(help="Side of a frame, in pixels; 224 by default.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second; 10 by default.")] = None,
+    world: Annotated[str, typer.Option(help="full, or first_words: sixteen toys, two rooms, nothing happens. Other options turn its dials.")] = "full",
+    unrelated: Annotated[float | None, typer.Option(help="Share of utterances that are not about anything in view; 0.3 by default.")] = None,
+    pace: Annotated[float | None, typer.Option(help="Seconds until a new scene; 8 by default.")] = None,
+    events: Annotated[float | None, typer.Option(help="Share of scenes in which something happens.")] = None,
+    nouns: Annotated[str | None, typer.Option(help="first, all, or how many, in the order in which children learn them.")] = None,
+    places: Annotated[str | None, typer.Option(help="Where scenes are: rug, table, high chair, kitchen, bath, window; with commas between.")] = None,
+    ages: Annotated[str | None, typer.Option(help="First and last month: 3,31. Three or more: these months.")] = None,
+    growing: Annotated[bool | None, typer.Option(help="Whether body, scenes and speech change with age, in a home that stays.")] = None,
+    held_out: Annotated[bool | None, typer.Option(help="Whether held-out nouns and noun-colour pairs are kept for experiments.")] = None,
+    zipf: Annotated[float | None, typer.Option(help="How unevenly nouns are used: 0 all alike, 1 as in speech.")] = None,
+    offset_s: Annotated[float | None, typer.Option(help="Seconds by which the transcripts are late.")] = None,
+    wrong: Annotated[float | None, typer.Option(help="Share of namings with a wrong noun.")] = None,
+    transcripts: Annotated[str | None, typer.Option(help="vtt, cha or both.")] = None,
+    voice: Annotated[str | None, typer.Option(help="auto, espeak or hum.")] = None,
+    longest: Annotated[float | None, typer.Option(help="Minutes of one recording at most; 5 by default.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; as many as processors by default.")] = None,
     seed: Seed = 0,
 ):
-    "Make recordings of an infant's day, with transcripts and known truth."
+    "Make recordings of infants' days, with transcripts and known truth."
     from babyvlm.nursery.recordings import make_recordings
+    from babyvlm.nursery.world import FIRST_WORDS, World
 
-    made = make_recordings(out, minutes=minutes, children=children, px=px, fps=fps, unrelated=unrelated, pace=pace,
-                           workers=workers, seed=seed)  # fmt: skip
-    print(f"{made} in {out}" if isinstance(made, str) else f"recordings are in {out}")
+    worlds = dict(full=World(), first_words=FIRST_WORDS)
+    if world not in worlds:
+        raise WrongInput(f"--world: {world!r} is not one of {', '.join(worlds)}")
+    dials = dict(minutes=minutes, children=children, px=px, fps=fps, unrelated=unrelated, pace=pace, events=events, nouns=whole(nouns), places=listed(places),
+                 ages=listed(ages, "--ages", float), growing=growing, held_out=held_out, zipf=zipf, offset_s=offset_s, wrong=wrong, transcripts=transcripts,
+                 voice=voice, longest=longest)  # fmt: skip
+    make_recordings(out, worlds[world], workers=workers, seed=seed, **{name: value for name, value in dials.items() if value is not None})
+    print(f"recordings are in {out}")
+
+
+def whole(text: str | None):
+    "The whole number that a text spells, or the text itself."
+    return int(text) if text is not None and text.strip().lstrip("-").isdigit() else text
+
+
+def listed(text: str | None, option: str = "", kind=str) -> tuple | None:
+    "What stands between the commas."
+    try:
+        return None if text is None else tuple(kind(part.strip()) for part in text.split(","))
+    except ValueError:
+        raise WrongInput(f"{option}: {text!r} is not numbers with commas between, as in 3,31") from None
 
 
 @app.command()

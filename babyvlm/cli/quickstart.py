@@ -5,7 +5,7 @@ from pathlib import Path
 
 from babyvlm.core.basics import WrongInput, existing_folder, make_folder, open_out
 
-WORLD = dict(children=5, minutes=40.0, px=64, fps=1.0, pace=2.5, unrelated=0.3)  # 5 x 40 min / 2.5 s = 4,800 scenes
+WORLD = dict(children=5, minutes=40.0, px=64, fps=1.0, pace=2.5, unrelated=0.3)  # dials of FIRST_WORDS: 5 x 40 min / 2.5 s = 4,800 scenes
 MINUTES = dict(clip=6.4, babyllava=1.6)  # of training, on two cores
 TRIALS = 480  # of each task
 
@@ -14,11 +14,12 @@ def quickstart(out, seed=0, world=WORLD, minutes=MINUTES, trials=TRIALS):
     "Walk the whole road into `out`, going on where an earlier walk stopped; returns the report."
     from babyvlm.curation.pipeline import curate
     from babyvlm.nursery.recordings import make_recordings
+    from babyvlm.nursery.world import FIRST_WORDS
     from babyvlm.pretraining.recipes import pretrain
 
     started = time.time()
     out = open_out(out, dict(seed=seed, world=world, minutes=minutes, trials=trials), "quickstart.json")
-    make_recordings(out / "recordings", seed=seed, **world)
+    make_recordings(out / "recordings", FIRST_WORDS, seed=seed, **world)
     curate(out / "recordings", out / "corpus", fps=world["fps"], px=world["px"], seed=seed)
     pretrain(out / "corpus", out / "clip", "clip", minutes=minutes["clip"], seed=seed, resume=True)
     pretrain(out / "corpus", out / "babyllava", "babyllava", minutes=minutes["babyllava"], seed=seed,

@@ -5,14 +5,16 @@
 # %% auto #0
 __all__ = ['FOV', 'Toy', 'pose', 'spot', 'frame_box', 'put', 'fits', 'arranged']
 
-# %% ../../nbs/nursery/03b_layout.ipynb #c3100091
+# %% ../../nbs/nursery/03b_layout.ipynb #17a3faf7
 import math
 from dataclasses import dataclass
 
-from .render import dot, look_at, minus, plus, scaled
+from ..core.basics import WrongInput
+from .head import body
+from .render import dot, minus, plus, scaled
 from .things import height, radius, toy
 
-# %% ../../nbs/nursery/03b_layout.ipynb #33ac8130
+# %% ../../nbs/nursery/03b_layout.ipynb #fbb27f32
 @dataclass(frozen=True)
 class Toy:
     "One toy where it stands."
@@ -23,25 +25,51 @@ class Toy:
     position: tuple  # (x, y, z) of the middle of its base, metres
     yaw: float       # radians
     trim: str
+    pattern: str = "plain"      # one of the toys' `PATTERNS`
+    material: str = "plastic"   # one of `MATERIALS`
 
     @property
     def middle(self): return plus(self.position, (0., 0., height(self.noun, self.size) / 2))
-    def parts(self): return toy(self.noun, self.colour, self.size, self.position, self.yaw, self.id, self.trim)
+    def parts(self): return toy(self.noun, self.colour, self.size, self.position, self.yaw, self.id, self.trim, self.pattern, self.material)
 
-# %% ../../nbs/nursery/03b_layout.ipynb #6728c885
+# %% ../../nbs/nursery/03b_layout.ipynb #d0e2b93f
 FOV = 74.
 _POSES = dict(                           # kind -> ranges of distance (m), pitch (degrees), y of the point looked at (m)
     naming=((.26, .33), (2, 34), (.08, .16)), multi=((.50, .60), (8, 36), (.16, .26)), quadrant=((.50, .57), (50, 56), (.20, .26)), same=((.66, .76), (40, 54), (.20, .27)))
 
+_PITCH = dict(held=(3, 22), sitting=(8, 34), crawling=(4, 26), standing=(24, 42))      # degrees below the horizon, chosen
+_AWAY = dict(naming=(.92, 1.1), multi=(1.85, 2.1))                                       # times the body's `near_m`, chosen
+_SEAT = .16                                                                              # metres from the seat of a high chair up to its tray, chosen
+
+def _posture(rng, body, surface):
+    "How she holds herself: any posture on the floor, on a seat otherwise."
+    shares = [share * (surface < .1 or name in ("held", "sitting")) for name, share in body["postures"].items()]
+    return list(body["postures"])[rng.choice(len(shares), p=[share / sum(shares) for share in shares])]
+
+def _grown(rng, kind, surface, age_days, posture):
+    "Distance and pitch (radians) of a body of that age."
+    grown = body(age_days)
+    if posture and posture not in _PITCH: raise WrongInput(f"posture {posture!r} is none of {', '.join(_PITCH)}")
+    posture = posture or _posture(rng, grown, surface)
+    rise = grown["eye_m"][posture] * rng.uniform(.75, 1.) - (0. if surface < .1 else _SEAT) - .05
+    pitch = math.radians(rng.uniform(*_PITCH[posture]) + 8 * (kind == "multi"))           # several things are looked over from above
+    near, far = (grown["near_m"] * times for times in _AWAY[kind])
+    if posture == "standing": far *= 1.25
+    return min(max(rise / math.sin(pitch), near), far), pitch
+
 def pose(
-    rng,      # random stream
-    kind,     # of scene: naming, multi, quadrant or same
-    surface,  # height of what toys stand on, metres
-    back=0.,  # metres further away than usual
+    rng,            # random stream
+    kind,           # of scene: naming, multi, quadrant or same
+    surface,        # height of what toys stand on, metres
+    back=0.,        # metres further away than usual
+    age_days=None,  # of the child whose body it is; None: of no age in particular
+    posture=None,   # held, sitting, crawling or standing; drawn as often as at that age when None
 ) -> tuple:
     "The infant's eye and the point she looks at."
     (d0, d1), (p0, p1), (y0, y1) = _POSES[kind]
-    distance, pitch, side = rng.uniform(d0, d1) + back, math.radians(rng.uniform(p0, p1)), math.radians(rng.uniform(-12, 12))
+    if age_days is None or kind not in _AWAY: distance, pitch = rng.uniform(d0, d1), math.radians(rng.uniform(p0, p1))
+    else: distance, pitch = _grown(rng, kind, surface, age_days, posture)
+    distance, side = distance + back, math.radians(rng.uniform(-12, 12))
     at = (float(rng.uniform(-.06, .06)), float(rng.uniform(y0, y1)), surface + .05)
     away = (distance * math.cos(pitch) * math.sin(side), -distance * math.cos(pitch) * math.cos(side), max(distance * math.sin(pitch), .05) + .05 * math.cos(pitch))
     return plus(at, away), at
@@ -72,7 +100,7 @@ def frame_box(
     tall = h * abs(camera.up[2]) + r * abs(camera.forward[2])
     return (u - r * k, v - tall * k, u + r * k, v + tall * k)
 
-# %% ../../nbs/nursery/03b_layout.ipynb #bda462e5
+# %% ../../nbs/nursery/03b_layout.ipynb #2704dc4a
 def put(
     camera,   # Camera
     surface,  # height it stands on, metres
@@ -91,6 +119,8 @@ def _covered(a, b):
     area = lambda c: (c[2] - c[0]) * (c[3] - c[1])
     return max(w, 0) * max(h, 0) / min(area(a), area(b))
 
+_TABLE = (-.56, .56, -.08, .58)
+
 def fits(
     camera,       # Camera
     new,          # Toy to be added
@@ -98,15 +128,15 @@ def fits(
     overlap=.12,  # of the boxes in the picture
     rim=.5,       # how far from the middle of the picture a toy may reach
     least=0.,     # how large it must be: longer side of its box, share of the picture
+    extent=None,  # (x0, x1, y0, y1) where it may stand, metres: `Room.extent`; that of the table when None
 ) -> bool:
     "Whether a toy stands free, in view and on the table."
-    seen = frame_box(camera, new)
-    x, y, _ = new.position
-    if max(map(abs, seen)) > rim or max(seen[2] - seen[0], seen[3] - seen[1]) < least or abs(x) > .56 or not -.08 < y < .58: return False
+    seen, (x, y, _), (x0, x1, y0, y1) = frame_box(camera, new), new.position, extent or _TABLE
+    if max(map(abs, seen)) > rim or max(seen[2] - seen[0], seen[3] - seen[1]) < least or not (x0 <= x <= x1 and y0 < y < y1): return False
     apart = all(math.dist(new.position, o.position) > radius(new.noun, new.size) + radius(o.noun, o.size) for o in others)
     return apart and all(_covered(seen, frame_box(camera, o)) <= overlap for o in others)
 
-# %% ../../nbs/nursery/03b_layout.ipynb #1dd30715
+# %% ../../nbs/nursery/03b_layout.ipynb #f98b0f0f
 def arranged(
     rng,      # random stream
     camera,   # Camera
@@ -114,13 +144,14 @@ def arranged(
     wanted,   # looks of the toys
     places,   # for each: ranges of (u, v); rim; least size
     overlap,  # of their boxes in the picture
+    extent=None,  # where they may stand: see `fits`
 ) -> tuple | None:
     "All toys in free places, or None when one finds none in thirty tries."
     toys = []
     for index, (look, (us, vs), rim, least) in enumerate(zip(wanted, *places)):
         for _ in range(30):
             new = put(camera, surface, index, look, rng.uniform(*us), rng.uniform(*vs))
-            if new and fits(camera, new, toys, overlap, rim, least): break
+            if new and fits(camera, new, toys, overlap, rim, least, extent): break
         else: return None
         toys.append(new)
     return tuple(toys)

@@ -319,6 +319,29 @@ def _planks(l, q, x):
 
 def _tiles(l, q, x): return (np.floor(x[0] * f32(4)) + np.floor(x[1] * f32(4))) % 2
 
+def _faced(l, q):
+    "Coordinates (2, n) of points on a surface laid flat: round a cylinder or a stick, else on the nearest face of the part's box."
+    a, b, c = (np.abs(axis) for axis in q)
+    x, y = (a >= b) & (a >= c), (b > a) & (b >= c)
+    round_ = (np.abs(a * a + b * b - 1) < f32(.002)) & (c < f32(.999))
+    arc = np.arctan2(l[1], l[0]) * np.sqrt(l[0] * l[0] + l[1] * l[1])
+    return np.where(round_, arc, np.where(x, l[1], l[0])), np.where(round_ | x | y, l[2], l[1])
+
+def _toy_checks(l, q, x):
+    a, b = (np.floor(axis * f32(34) + f32(.5)) for axis in _faced(l, q))
+    return (a + b) % 2
+
+def _toy_dots(l, q, x):
+    a, b = (axis * f32(31) for axis in _faced(l, q))
+    a = a + f32(.5) * (np.floor(b) % 2)
+    a, b = a - np.floor(a) - f32(.5), b - np.floor(b) - f32(.5)
+    return _soft(f32(.1) - a * a - b * b, .06)
+
+def _weave(l, q, x):
+    around = np.where(np.abs(q[2]) > f32(.99), l[0] * f32(30), l[0] * f32(30) + l[1] * f32(30))
+    row = np.floor(l[2] * f32(50))
+    return f32(.25) + f32(.75) * _wave(around + f32(.5) * (row % 2)) * _soft(f32(.42) - np.abs(l[2] * f32(50) - row - f32(.5)), .2)
+
 def _along(l): return l[0] + l[1]                    # the horizontal coordinate of a wall, whichever wall it is
 
 def _wall_dots(l, q, x):
@@ -326,6 +349,31 @@ def _wall_dots(l, q, x):
     a = a + f32(.5) * (np.floor(b) % 2)
     a, b = a - np.floor(a) - f32(.5), b - np.floor(b) - f32(.5)
     return _soft(f32(.06) - a * a - b * b, .04)
+
+def _folds(l, q, x): return _wave(l[0] * f32(7))
+
+def _sky(l, q, x): return np.clip(f32(.45) - f32(.55) * q[2], 0, 1)
+
+def _water(l, q, x):
+    a, b = x[0] * f32(5.5) + f32(.22) * np.sin(x[1] * f32(23)), x[1] * f32(8) + f32(.25) * np.sin(x[0] * f32(17))
+    return _soft(_wave(a) * _wave(b) - f32(.42), .9)
+
+def _wall_tiles(l, q, x):
+    row = np.floor(l[2] * f32(5))
+    a, b = _along(l) * f32(3) + f32(.5) * (row % 2), l[2] * f32(5) - row
+    return 1 - _soft(f32(.47) - np.abs(a - np.floor(a) - f32(.5)), .02) * _soft(f32(.46) - np.abs(b - f32(.5)), .03)
+
+def _doors(l, q, x):
+    a, b = l[0] * f32(2.4), q[2]
+    a = np.abs(a - np.floor(a) - f32(.5))                # 0 in the middle of a door, .5 at its edge
+    rim = np.maximum(a * f32(2) - f32(.93), np.abs(b) - f32(.93))
+    panel = np.maximum(a * f32(2) - f32(.72), np.abs(b) - f32(.72))
+    return np.maximum(_soft(rim, .03), f32(.45) * _soft(f32(.03) - np.abs(panel), .03))
+
+def _oven(l, q, x):
+    glass = _soft(f32(.74) - np.abs(q[0]), .03) * _soft(f32(.42) - np.abs(q[2] + f32(.22)), .03)
+    a = q[0] * f32(2.6) - np.floor(q[0] * f32(2.6)) - f32(.5)
+    return np.maximum(glass, _soft(f32(.055) - a * a * f32(.8) - (q[2] - f32(.72)) ** 2 * f32(4.), .02))
 
 PATTERNS = dict(                                     # name -> weight of the second colour, (n,), from local metres l, local half sizes q, world x: each (3, n)
     plain=None,
@@ -338,11 +386,25 @@ PATTERNS = dict(                                     # name -> weight of the sec
     label=lambda l, q, x: _soft(f32(.32) - np.abs(q[2]), .06),
     rings=lambda l, q, x: _wave(np.sqrt(q[0] * q[0] + q[1] * q[1]) * f32(3)),
     zigzag=_zigzag,
+    toy_stripes=lambda l, q, x: _soft(f32(.5) - _wave(l[0] * f32(17) + l[2] * f32(27)), .4),
+    toy_dots=_toy_dots,
+    toy_checks=_toy_checks,
+    grain=lambda l, q, x: _wave(l[1] * f32(37) + l[2] * f32(53) + f32(.6) * np.sin(l[0] * f32(30) + l[2] * f32(17))) ** 2,
+    weave=_weave,
+    hoops=lambda l, q, x: _soft(_wave(l[0] * f32(12)) - f32(.5), .25),
     wood=_wood, planks=_planks, tiles=_tiles,
     wall_stripes=lambda l, q, x: _wave(_along(l) * f32(3.5)),
     wall_dots=_wall_dots,
     wall_checks=lambda l, q, x: f32(.5) * ((np.floor(_along(l) * f32(4)) % 2) + (np.floor(l[2] * f32(4)) % 2)),
     panes=lambda l, q, x: 1 - _soft(np.minimum(np.abs(q[0]), np.abs(q[2])) - f32(.07), .05) * _soft(f32(.86) - np.maximum(np.abs(q[0]), np.abs(q[2])), .05),
+    iris=lambda l, q, x: _soft(q[1] - f32(.83), .07),                                             # people: local y is where the eye looks
+    pinpoint=lambda l, q, x: _soft(q[1] - f32(.92), .04),
+    grin=lambda l, q, x: _soft(f32(.12) - q[2], .2),                                              # upper teeth
+    clench=lambda l, q, x: np.maximum(_soft(f32(.15) - np.abs(q[2]), .12), _soft(f32(.1) - np.abs((f32(2.5) * q[0]) % 1 - f32(.5)), .1)),
+    fright=lambda l, q, x: _soft(f32(.52) - np.abs(q[2]), .12),                                   # a gap between the teeth
+    fingers=lambda l, q, x: _soft(f32(.16) - np.abs((f32(2) * q[0] + f32(.5)) % 1 - f32(.5)), .12) * _soft(q[1] - f32(.05), .1),
+    curls=lambda l, q, x: _wave(l[0] * f32(26) + np.sin(l[2] * f32(120))) * _wave(l[2] * f32(26) + np.sin(l[1] * f32(120))),
+    wall_tiles=_wall_tiles, folds=_folds, sky=_sky, water=_water, doors=_doors, oven=_oven,
     picture=lambda l, q, x: _soft(np.maximum(np.abs(q[0]), np.abs(q[2])) - f32(.8), .05) + _wave(q[0] + q[2] * q[0]) * _soft(f32(.8) - np.maximum(np.abs(q[0]), np.abs(q[2])), .05),
 )
 
@@ -365,7 +427,7 @@ class _Shadow:
         lamp = unit(light.direction)
         self.camera = look_at(plus(LIT_CENTRE, scaled(lamp, LAMP_DISTANCE)), LIT_CENTRE)
         self.focal = .5 * n / (LIT_RADIUS / LAMP_DISTANCE)
-        things = [p for p in primitives if p.kind not in ("plane", "walls")]
+        things = [p for p in primitives if p.kind not in ("plane", "walls") and (p.owner or p.centre[1] < 1.7)]      # furniture at the far wall lies beyond the map
         Z = np.full((n, n), 1.5, f32)
         if things: Z = np.minimum(_trace(_Packed(things), [self.camera], _offsets(1), n, self.focal)[0][0] - f32(LAMP_DISTANCE), Z)
         k = max(1, round(n / 96))
