@@ -18,10 +18,13 @@ from .core.trials import *
 from .curation.pipeline import *
 from .milestones.judge import *
 from .models.load import *
+from .nursery.events import *
 from .nursery.recordings import *
 from .nursery.scene import *
 from .nursery.stimuli import *
+from .nursery.shot import *
 from .nursery.stream import *
+from .nursery.things import *
 from .nursery.world import *
 from .pretraining.recipes import *
 from .widgets.clip_inspector import *

@@ -1,4 +1,4 @@
-"""Pictures of the nursery, traced analytically with numpy: `nbs/nursery/01_rendering.ipynb` explains this file.
+"""Pictures of the nursery, traced analytically with numpy: `nbs/nursery/00_rendering.ipynb` explains this file.
 
 A picture is made in four steps. (1) `_pack` turns a list of primitives into arrays. (2) `_trace` finds, for each
 sub-sample ray, the nearest primitive. Each sub-sample has a camera of its own, so that their mean is anti-aliasing and
