@@ -151,8 +151,8 @@ def _splash(noun):
 _KINDS = dict(own=lambda noun: _OWN[noun](), hit=_hit, roll=_roll, shake=_shake, splash=_splash)
 EVENT_SOUNDS = dict(show=("own", "onset"), roll=("roll", "during"), shake=("shake", "during"), drop=("hit", "offset"), stack=("hit", "offset"), give=("own", "offset"))  # event -> sound, and when in it
 
-# %% ../../nbs/nursery/22_sounds.ipynb #5b11d41d
-@functools.lru_cache(maxsize=400)
+# %% ../../nbs/nursery/22_sounds.ipynb #d24e2b72
+@functools.lru_cache(maxsize=32)
 def _level(noun, kind):
     "The sound of natural length, as loud as the others: its loudest half second has one level."
     x = _KINDS[kind](noun)

@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['telling_times', 'film_strip']
 
-# %% ../../nbs/nursery/32_a_day.ipynb #ff2e1361
+# %% ../../nbs/nursery/32_a_day.ipynb #77f43a39
+from textwrap import fill
+
 from ..core.show import show_grid
 from .script import Script, script, speaking
 from .voice import duration
 from .world import Recording, World, plan
 
-# %% ../../nbs/nursery/32_a_day.ipynb #1a1627a9
+# %% ../../nbs/nursery/32_a_day.ipynb #6f9227b7
 def telling_times(
     story: Script,
 ) -> list:  # seconds from the recording's start, one for each scene
@@ -41,5 +43,5 @@ def film_strip(
     for time_s in telling_times(story):
         shot, inside = story.shot(time_s)
         pictures.append(shot.view(inside, world.px, truth=False)[0])
-        words.append(_caption(story, time_s, shot.event(inside)))
+        words.append(fill(_caption(story, time_s, shot.event(inside)), 18))
     return show_grid(pictures, titles=words, cols=cols)

@@ -216,8 +216,8 @@ def fit(
     t = np.arange(round(duration(text)*RATE))/RATE
     return np.interp(np.interp(t, ours, theirs)*rate, np.arange(len(sound)), sound).astype(np.float32)
 
-# %% ../../nbs/nursery/21_voice.ipynb #84514245
-@functools.lru_cache(maxsize=2000)
+# %% ../../nbs/nursery/21_voice.ipynb #81d48647
+@functools.lru_cache(maxsize=32)
 def _spoken(text, engine, speaker, pitch):
     "The sound of a text, cached: caregivers repeat themselves."
     synthesiser = espeak() if engine != "hum" else None
