@@ -18,7 +18,8 @@ from babyvlm.core.basics import WrongInput, read_json
 from babyvlm.core.learner import Coin, Constant, Oracle
 from babyvlm.core.trials import Choice, Part, Trial, TrialsWriter, read_trials
 from babyvlm.milestones.judge import judge
-from babyvlm.milestones.report import page, read_report, text_table
+from babyvlm.milestones.pieces import read_report, text_table
+from babyvlm.milestones.report import page
 
 HOSTILE = '</title></style><script>alert("x")</script><img src="http://evil.example/x.png" onerror="alert(1)">\x00 & é'
 

@@ -8,7 +8,8 @@ from babyvlm.core.records import Clip
 from babyvlm.core.statistics import interval
 from babyvlm.core.trials import Choice, Part, Trial
 from babyvlm.milestones.baselines import PixelChange, blinds, shuffled_films, with_grey
-from babyvlm.milestones.scoring import cells, mark, score_table, way_to_ask
+from babyvlm.milestones.scoring import cells, mark, way_to_ask
+from babyvlm.milestones.store import score_table
 from babyvlm.milestones.surprise import score_quadruplets
 
 RANDOM = np.random.default_rng(7)
@@ -192,9 +193,10 @@ def test_each_distinct_stimulus_is_embedded_once():
 
 def test_what_does_not_apply_is_said():
     trial = choosing("choose_image", 1)[0]
-    for form in ("two_by_two", "sequence", "open", "turns"):
-        assert "does not score" in way_to_ask(Coin(0), Trial(**{**trial.__dict__, "form": form}))[1]
-    assert way_to_ask(object(), trial)[0] is None
+    for form in ("choose_image", "two_by_two", "sequence", "open", "turns", "surprise"):
+        way, reason = way_to_ask(object(), Trial(**{**trial.__dict__, "form": form}))
+        assert way is None and reason.startswith("needs ")
+    assert "generate" in way_to_ask(Only(Coin(0), "similarity"), Trial(**{**trial.__dict__, "form": "open", "choices": []}))[1]
     blurred = Coin(0)
     blurred.max_px = 16
     assert "16 px" in way_to_ask(blurred, Trial(**{**trial.__dict__, "min_px": 32}))[1]

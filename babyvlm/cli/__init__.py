@@ -157,13 +157,56 @@ def milestones(
     run: Annotated[str, typer.Argument(help="A run folder, or a transformers folder or name.")],
     out: Annotated[Path, typer.Argument(help="Report folder to make or continue.")],
     suite: Annotated[str, typer.Option(help="Which suite to make and judge.")] = "first_words",
-    trials: Annotated[Path | None, typer.Option(help="A trials folder to judge instead.")] = None,
+    trials: Annotated[Path | None, typer.Option(help="A trials folder, or published items in any known layout, to judge instead.")] = None,
+    checkpoints: Annotated[str, typer.Option(help="latest, or all: a learning curve.")] = "latest",
+    children: Annotated[Path | None, typer.Option(help="A table of children's ages and scores, drawn beside the learner's.")] = None,
     seed: Seed = 0,
 ):
     "Judge a learner and write its report card."
     from babyvlm.cli.quickstart import judge_runs
 
-    judge_runs([run], out, trials=trials, suite=suite, seed=seed)
+    if checkpoints not in ("latest", "all"):
+        raise WrongInput(f"--checkpoints: {checkpoints!r} is not latest or all")
+    judge_runs([run], out, trials=trials, suite=suite, seed=seed, checkpoints=checkpoints, children=children)
+
+
+@app.command()
+def audit(
+    trials: Annotated[Path, typer.Argument(help="A trials folder, or published items in any known layout.")],
+    out: Annotated[Path | None, typer.Option(help="File for every item that was found; audit.json in TRIALS by default.")] = None,
+    seed: Seed = 0,
+):
+    "Say which items can be solved without seeing, reading or knowing; exit code 0 clean, 1 flaws, 2 wrong input."
+    from babyvlm.cli.audit import audit_folder
+
+    if audit_folder(trials, out, seed=seed)["verdict"] != "clean":
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    reports: Annotated[list[Path], typer.Argument(help="Report folders, two or more, or one with several learners.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the page; only a table is printed when not given.")] = None,
+    seed: Seed = 0,
+):
+    "Compare learners trial by trial: differences with intervals, wins, ties and losses."
+    from babyvlm.cli.compare import compare_reports
+
+    compare_reports(reports, out, seed=seed)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    to: Annotated[str, typer.Option(help="hf, lmms-eval, egobabyvlm or devbench.")],
+    trials: Annotated[Path | None, typer.Option(help="A trials folder, for devbench and for the dry run; a few of the nursery's when not given.")] = None,
+    seed: Seed = 0,
+):
+    "Write a run so that another harness can judge it."
+    from babyvlm.cli.export import export_run
+
+    export_run(run, out, to, trials=trials, seed=seed)
 
 
 @app.command()

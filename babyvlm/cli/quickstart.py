@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from babyvlm.core.basics import WrongInput, existing_folder, make_folder, open_out
+from babyvlm.core.basics import WrongInput, make_folder, open_out
 
 WORLD = dict(children=5, minutes=40.0, px=64, fps=1.0, pace=2.5, unrelated=0.3)  # dials of FIRST_WORDS: 5 x 40 min / 2.5 s = 4,800 scenes
 MINUTES = dict(clip=6.4, babyllava=1.6)  # of training, on two cores
@@ -29,23 +29,40 @@ def quickstart(out, seed=0, world=WORLD, minutes=MINUTES, trials=TRIALS):
     return report
 
 
-def judge_runs(runs, out, trials=None, suite="first_words", seed=0, trials_count=TRIALS):
+def judge_runs(runs, out, trials=None, suite="first_words", seed=0, trials_count=TRIALS, checkpoints="latest", children=None):
     "Load runs, make or read the trials, judge, and print the table and where the page is; returns the report."
-    from babyvlm.core.trials import read_trials
+    from babyvlm.milestones.devcv_more import open_trials
     from babyvlm.milestones.judge import judge, text_table
-    from babyvlm.models.load import load_learner
+    from babyvlm.milestones.norms import read_curve
 
-    if trials is not None:
-        existing_folder(trials, "trials")
-    learners = [load_learner(run) for run in runs]
+    if trials is not None and not Path(trials).exists():
+        raise WrongInput(f"trials: {trials} does not exist; give the path of an existing folder")
+    curve = read_curve(children) if children is not None else []
+    learners = learners_of(runs, checkpoints)
     out = make_folder(out)
     if not any((out / card).exists() for card in ("milestones.json", "trials")) and any(out.iterdir()):
         raise WrongInput(f"{out} holds other files and no report; choose a new or empty folder")
-    stimuli = read_trials(trials if trials is not None else make_suite(suite, out / "trials", seed, trials_count))
-    report = judge(learners, stimuli, out, corpus=training_corpus(runs), seed=seed)
+    source = trials if trials is not None else make_suite(suite, out / "trials", seed, trials_count)
+    own = [learner for learner in learners if not getattr(learner, "checkpoint_of", None)]  # asking an earlier one would load it
+    most = [m for learner in own if (m := getattr(learner, "max_pictures", None)) and m >= 2]
+    stimuli = open_trials(source, out / "trials", splits="test", longest=min(most, default=None))  # long published items are cut, and the report says so
+    report = judge(learners, stimuli, out, corpus=training_corpus(runs), seed=seed, children=curve)
     print(text_table(report))
     print(f"report card: {Path(out) / 'report.html'}")
     return report
+
+
+def learners_of(runs, checkpoints="latest"):
+    "The learners of some runs, each with a name of its own; with `all`, their earlier checkpoints too."
+    from babyvlm.cli.checkpoints import earlier
+    from babyvlm.milestones.judge import names
+    from babyvlm.models.load import load_learner
+
+    learners = [load_learner(run) for run in runs]
+    for learner, name in zip(learners, names(learners)):
+        learner.name = name
+    past = [c for run, learner in zip(runs, learners) for c in earlier(run, learner.name)] if checkpoints == "all" else []
+    return learners + past
 
 
 def make_suite(suite, folder, seed, count):

@@ -17,13 +17,13 @@ def variables(colours) -> str:
     "Colours as CSS variables."
     return "".join(f"--{name}:{value};" for name, value in colours.items())
 
-# %% ../../nbs/milestones/07_style.ipynb #6a33914f
+# %% ../../nbs/milestones/07_style.ipynb #a9d92129
 TEXT = """
 *{box-sizing:border-box}
 body{margin:0 auto;padding:2.2rem 1.25rem 3rem;max-width:62rem;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue","DejaVu Sans",sans-serif}
 h1,h2,h3{font-family:"Iowan Old Style","Palatino Linotype",Palatino,Georgia,"DejaVu Serif",serif;line-height:1.2;text-wrap:balance}
 h1{font-size:2.2rem;margin:.1rem 0 .5rem;overflow-wrap:anywhere}h2{font-size:1.5rem;margin:2.4rem 0 .8rem}h3{font-size:1.25rem;margin:0 0 .15rem}
-.card h2{margin-top:0}
+h4{font-size:1.05rem;margin:1rem 0 0}.card h2{margin-top:0}
 p,li{max-width:46rem}a{color:inherit;text-underline-offset:.2em}
 .kicker{margin:0;font-size:.875rem;letter-spacing:.08em;text-transform:uppercase;color:var(--soft)}
 .lead{font-size:1.1rem;color:var(--soft);margin:0 0 .8rem}.soft{color:var(--soft)}
@@ -53,7 +53,7 @@ thead th{border:0;color:var(--soft);font-size:.875rem;vertical-align:bottom}.num
 details{border-top:1px solid var(--grid);margin-top:.5rem}summary{cursor:pointer;padding:.45rem 0;font-weight:600}details>div{padding:.2rem 0 .7rem}
 """
 
-# %% ../../nbs/milestones/07_style.ipynb #e8b46d1d
+# %% ../../nbs/milestones/07_style.ipynb #476a5a6c
 CHARTS = """
 svg{display:block;overflow:visible}.lane{width:100%;height:auto;max-width:24rem}.part{max-width:13rem}.forest{width:100%;max-width:53rem;height:auto;margin:.8rem 0}
 .key{display:inline-block;width:1.05em;height:1.05em;margin-right:.4em;vertical-align:-.16em}
@@ -61,10 +61,12 @@ svg text{fill:var(--soft);font-size:14.5px}svg .own{fill:var(--ink);font-weight:
 .grid{stroke:var(--grid);stroke-width:1}.guess{stroke:var(--guess);stroke-width:1.6;stroke-dasharray:4 3}
 .m{stroke-width:2;fill:var(--card)}.untrained{stroke:var(--twin)}.text_blind,.image_blind,.shuffled{stroke:var(--blind)}.shortcut,.ceiling{stroke:var(--short);stroke-width:2.4;fill:none}
 .bar{stroke-width:2;fill:none}.bar.learner{stroke:currentColor;stroke-width:2.4}.m.learner{fill:currentColor;stroke:currentColor;stroke-width:1}
+.curve{fill:none;stroke:currentColor;stroke-width:2}.child{stroke:var(--ink);stroke-width:5;opacity:.35;fill:none}.children{color:var(--soft)}.children .m{stroke:var(--ink)}.children .curve{stroke-dasharray:2 3}.band{fill:var(--grid)}svg .own.c0,svg .own.c1,svg .own.c2,svg .own.c3,svg .own.c4,svg .own.c5{fill:currentColor}
 .c0{color:var(--c0)}.c1{color:var(--c1)}.c2{color:var(--c2)}.c3{color:var(--c3)}.c4{color:var(--c4)}.c5{color:var(--c5)}
 .top{display:grid;grid-template-columns:minmax(0,1fr) auto;gap:0 2rem;align-items:start}.top>.example{background:var(--paper);border-radius:10px;padding:.7rem .9rem;margin:0;max-width:17rem}
 .example{margin:.4rem 0 1.2rem;font-size:.9rem}.example p{margin:0 0 .4rem;font-style:italic}.pics{display:flex;flex-wrap:wrap;gap:.6rem}.pic{margin:0 0 .2rem;color:var(--soft);min-width:6.6rem}
 .pic img{display:block;height:84px;border-radius:6px;border:2px solid var(--rule)}.pic.hit img{border-color:var(--good)}.films .pic img{height:56px;border-width:1px}.pic figcaption>*{display:block}
+.items .pics{flex-wrap:nowrap;gap:.25rem}.items img{display:block;height:40px;border-radius:4px;border:2px solid var(--rule)}.items img.hit{border-color:var(--good)}.items td{white-space:normal}.miss{color:var(--part)}
 .right{color:var(--good);font-weight:600}.example ul{list-style:none;margin:.5rem 0 0;padding:0}.example li{margin:.1rem 0}.example li>*{margin-left:.5em;display:inline-block;white-space:nowrap}.folded{display:flex;flex-wrap:wrap;gap:.5rem 3rem}
 """
 PRINT = """
@@ -72,7 +74,7 @@ PRINT = """
 .chip{border:1px solid currentColor}details::details-content{content-visibility:visible;display:block}.scroll{overflow:visible}tr,figure,svg{break-inside:avoid}}
 @media (max-width:54rem){.top{grid-template-columns:minmax(0,1fr)}.top>.example{max-width:none;margin:.6rem 0}}
 @media (max-width:54rem){.glance .chart{min-width:7.5rem;width:auto}.glance th,.glance td{padding-right:.4rem}.glance .num{padding-left:.8rem}.glance .odd{visibility:hidden}.glance .chip{padding:.05rem .45rem;font-weight:500}.glance th[scope=rowgroup]{max-width:7.6rem;hyphens:auto}}
-@media (max-width:44rem){body{padding:1.2rem .8rem 2rem}.card{padding:1rem}h1{font-size:1.7rem}.glance{padding:.3rem .7rem}}
+@media (max-width:44rem){.scroll>.forest{min-width:36rem}body{padding:1.2rem .8rem 2rem}.card{padding:1rem}h1{font-size:1.7rem}.glance{padding:.3rem .7rem}}
 """
 STYLE = (f":root{{color-scheme:light dark;{variables(LIGHT)}}}@media (prefers-color-scheme:dark){{:root{{{variables(DARK)}}}}}"
          f"@media print{{:root{{color-scheme:light;{variables(LIGHT)}}}}}{TEXT}{TABLES}{CHARTS}{PRINT}")

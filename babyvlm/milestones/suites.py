@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['compares', 'picture_vocabulary', 'looking_while_listening', 'colour_words', 'picture_vocabulary_many', 'localization',
-           'counting', 'permanence_vanish', 'first_words', 'suites', 'Norm', 'Milestone', 'milestone']
+           'counting', 'permanence_vanish', 'first_words', 'devcv', 'babyvlm_v1', 'suites', 'Norm', 'Milestone',
+           'milestone']
 
 # %% ../../nbs/milestones/02_suites.ipynb #3f6f1089
 import html
@@ -54,7 +55,7 @@ colour_words = Milestone(
     "colour_words", "Colour words", "One kind of toy in four colours: which one has the named colour?", "finds the toy of the named colour", compares, cue_ceiling=True,
     caution="Matching a colour to its word needs no object; it does not show that the colour is bound to the toy.")
 
-# %% ../../nbs/milestones/02_suites.ipynb #7755c7b6
+# %% ../../nbs/milestones/02_suites.ipynb #366f1ac4
 picture_vocabulary_many = Milestone(
     "picture_vocabulary_many", "Picture vocabulary, several toys", "Four pictures with equally many toys and a word: in which one is it?",
     "finds the picture that holds the named toy among others", compares,
@@ -78,14 +79,58 @@ permanence_vanish = Milestone(
     caution="Eight quadruplets can only sketch; they cannot carry a claim.")
 
 first_words = (picture_vocabulary, looking_while_listening, colour_words, picture_vocabulary_many, localization, counting, permanence_vanish)
-suites = dict(first_words=first_words)
 
-# %% ../../nbs/milestones/02_suites.ipynb #b3424956
+# %% ../../nbs/milestones/02_suites.ipynb #8c35334f
+def _used(lo, hi, measure):
+    "The ages at which a measure of the NIH Baby Toolbox is given; no score of it."
+    return Norm((lo, hi), f"Children aged {lo}–{hi} months are given the measure that this task is inspired by; it gives no such score.", f"NIH Baby Toolbox, {measure}, ages of use")
+
+_spoken = ("logprob", "generate")
+_counts = "Some items paste copies of one cut-out on black, so a score may come from area."
+
+devcv = (
+    Milestone("picture_vocabulary", "Picture vocabulary", "Four pictures and a word: which picture is it?", "finds the named thing among four pictures", compares,
+              norm=_used(25, 42, "Picture Vocabulary"), caution="The children of the test are those of the training recordings."),
+    Milestone("picture_vocabulary_selected", "Picture vocabulary, selected words", "Four pictures and a word: which picture is it?", "finds the named thing among four pictures", compares,
+              norm=_used(25, 42, "Picture Vocabulary")),
+    Milestone("localization", "Localization", "One picture, four corners: in which one is the thing?", "says in which quarter of the picture the thing is", compares,
+              norm=_used(1, 42, "Mullen Receptive Language"), caution="In published items the box can be the whole picture, so that no quarter is right."),
+    Milestone("left_right", "Left or right", "A picture and three more, two of them mirrored: which is the same?", "finds the same picture again", ("embed_images", *_spoken),
+              norm=_used(1, 42, "Mullen Visual Reception"), caution="In all published samples the right picture is the same file as the one shown, and the two foils are one file: comparing files solves it."),
+    Milestone("spatial_details", "Spatial details", "A thing and three pictures: which one holds exactly this thing?", "finds the thing again by its details", ("embed_images", *_spoken),
+              norm=_used(1, 42, "Mullen Visual Reception"), caution="In one published set the right picture is reported to be the same file as the one shown."),
+    Milestone("delayed_response", "Delayed response, two sides", "A few frames in which a thing leaves the view: on which of two sides?", "says on which side the thing left", ("logprob", "embed_clips", "generate"),
+              norm=_used(22, 42, "Visual Delayed Response"), caution="Leaving the view is read off motion; nothing is hidden, and nothing has to be remembered."),
+    Milestone("delayed_response_open", "Delayed response, eight sides", "A few frames in which a thing leaves the view: on which of eight sides?", "says on which side the thing left",
+              ("logprob", "embed_clips", "generate"), norm=_used(22, 42, "Visual Delayed Response"), caution="Leaving the view is read off motion; nothing is hidden, and nothing has to be remembered."),
+    Milestone("memory", "Memory", "Pictures come in pairs, one of them shown before: which one is new?", "tells a new picture from one shown before", _spoken,
+              norm=_used(22, 42, "Memory Task"), caution="A picture that comes back is the same file: comparing files solves it."),
+    Milestone("who_has_more", "Who has more", "Two pictures: in which one are more of a thing?", "finds the picture with more", compares, norm=_used(25, 42, "Who Has More"), caution=_counts),
+    Milestone("who_has_more_synthetic", "Who has more, composed pictures", "Two composed pictures: in which one are more of a thing?", "finds the picture with more", compares,
+              norm=_used(25, 42, "Who Has More"), caution=_counts),
+    Milestone("subitizing", "Subitizing", "One picture with a few things: how many?", "gets the number of things right", compares, norm=_used(25, 42, "Subitizing"),
+              caution="The children's measure flashes the picture; a learner may look as long as it likes."),
+    Milestone("counting", "Counting, one to twelve", "One picture with one to twelve things: how many?", "gets the number of things right", compares, norm=_used(25, 42, "Counting"), caution=_counts))
+
+# %% ../../nbs/milestones/02_suites.ipynb #0a38d101
+babyvlm_v1 = (
+    Milestone("labeled_s", "Labeled-S", "Four frames and a word: which frame shows it?", "finds the named thing among four frames of one child's days", compares,
+              caution="The frames are those of one child, who is in the training recordings."),
+    Milestone("vtwt", "Two-word phrases", "One frame and two phrases of two words: which one fits?", "picks the phrase that fits the frame", compares,
+              caution="Phrases differ in how likely they are: words alone got 53 % where chance is 50 %."),
+    Milestone("baby_winoground", "Baby Winoground", "Two frames and two phrases: which belongs to which?", "matches two frames and two phrases", compares,
+              metric="share of pairs right in every direction", caution="One of each two frames is generated, so a miss may be one of image style."),
+    Milestone("saycam_caption", "What was said", "One frame and four utterances: which was said to it?", "picks the utterance that belongs to the frame", compares,
+              caution="Much of what is said has nothing to do with what is seen."))
+suites = dict(first_words=first_words, devcv=devcv, babyvlm_v1=babyvlm_v1)
+
+# %% ../../nbs/milestones/02_suites.ipynb #fa9a43cc
 def milestone(
     suite: str,  # name of the suite, as the trials say
     task: str,   # key of the task
 ) -> Milestone:
     "The milestone of a task; for a stranger's task, one made from its name."
-    known = {m.task: m for m in (*suites.get(suite, ()), *(m for group in suites.values() for m in group))}
+    own = next((group for name, group in suites.items() if suite == name or suite.startswith(f"{name}_")), ())
+    known = {m.task: m for group in (*reversed(suites.values()), own) for m in group}
     title = task.replace("_", " ").strip().capitalize() or "Unnamed task"
     return known.get(task, Milestone(task, title, "", f"is right on “{title.lower()}”", compares))

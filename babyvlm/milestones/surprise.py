@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['is_impossible', 'quadruplets', 'clip_of', 'surprises', 'mark_quadruplet', 'score_quadruplets']
 
-# %% ../../nbs/milestones/00a_surprise.ipynb #deb208fe
+# %% ../../nbs/milestones/00a_surprise.ipynb #bd898e2b
 import math
 from collections import defaultdict
 
 import numpy as np
 
-from .scoring import Mark, in_batches, mark
+from .scoring import Mark, mark
+from .store import in_batches
 
 # %% ../../nbs/milestones/00a_surprise.ipynb #9c0d2a68
 def is_impossible(
@@ -45,7 +46,7 @@ def surprises(
         return [float(np.sum(np.asarray(row, float)[t.reveal_frame or 0:])) for row, t in zip(rows, some)]
     return {t.trial_id: pair for t, pair in zip(trials, in_batches(watch, trials, 4))}
 
-# %% ../../nbs/milestones/00a_surprise.ipynb #17461f8a
+# %% ../../nbs/milestones/00a_surprise.ipynb #1d5d3557
 def mark_quadruplet(
     quad_id,  # its name
     members,  # its trials
@@ -56,7 +57,7 @@ def mark_quadruplet(
     side = {odd: [totals[t.trial_id][0] for t in members if is_impossible(t) == odd] for odd in (False, True)}
     if not error and (len(side[False]), len(side[True])) != (2, 2):
         error = f"the quadruplet has {len(side[False])} possible and {len(side[True])} impossible films, not 2 and 2"
-    return mark(quad_id, [math.nan, math.nan] if error else [sum(side[False]), sum(side[True])], [1], error)
+    return mark(quad_id, [math.nan, math.nan] if error else [sum(side[False]), sum(side[True])], [1], error, way="surprise")
 
 def score_quadruplets(learner, trials, load_clip) -> list:
     "One `Mark` per quadruplet; its scores are the surprise of the possible and of the impossible films."

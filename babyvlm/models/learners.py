@@ -106,7 +106,7 @@ class ClipLearner(Learner):
         fit = (words @ patches.transpose(1, 2)).unflatten(2, (grid, grid)).cpu().numpy()        # (B, T, grid, grid)
         return [dict(words=self.tokenizer.convert_ids_to_tokens(i[:n]), similarity=f[:n]) for i, n, f in zip(ids, mask.sum(1), fit)]
 
-# %% ../../nbs/models/05_learners.ipynb #b0bd53ab
+# %% ../../nbs/models/05_learners.ipynb #bd99d0bc
 class BabyLlavaLearner(Learner):
     "A generative learner: log-probabilities of answers after pictures and words."
     def _look(self, images):
@@ -160,10 +160,12 @@ class BabyLlavaLearner(Learner):
         return [self._go_on(*self._layout(context), max_new_tokens) for context in contexts]
 
     def _go_on(self, ids, images, most):
-        start = len(ids)
+        start, end = len(ids), self.tokenizer.eos_token_id
+        unsayable = [i for i in {*self.tokenizer.all_special_ids, self.model.config.image_token_id} if i != end]
         while len(ids) < start + most:
-            best = int(self._predict([ids], images)[0, -1].argmax())
-            if best == self.tokenizer.eos_token_id: break
+            line = self._predict([ids], images)[0, -1].clone()                      # (V,)
+            line[unsayable] = -torch.inf                                            # a picture is not a word
+            if (best := int(line.argmax())) == end: break
             ids = ids + [best]
         return self.tokenizer.decode(ids[start:], skip_special_tokens=True).strip()
 
