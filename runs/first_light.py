@@ -2,7 +2,7 @@
 
     python runs/first_light.py OUT --seeds 0 1 2
 
-Needs two cores, 4 GB of memory and about 12 minutes a seed. A seed redraws world, initialisation and order. Each road is walked
+Needs two cores, 4 GB of memory and about 13 minutes a seed. A seed redraws world, initialisation and order. Each road is walked
 in a process of its own, as the command does it. Writes OUT/first_light.json and prints the table that stands in first_light.md.
 """
 
