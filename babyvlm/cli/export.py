@@ -12,9 +12,11 @@ def export_run(run, out, to, trials=None, seed=0):
     "Make the folder that others need and say what is in it; `trials` are nursery items unless a folder is given."
     from babyvlm.core.trials import read_trials
     from babyvlm.models.exports import export, exporters
+    from babyvlm.models.load import learner_folder
 
     if to not in exporters:
         raise WrongInput(f"--to: {to!r} is not one of {', '.join(exporters)}")
+    learner_folder(run)  # before any trial is drawn
     with tempfile.TemporaryDirectory() as scratch:
         items = read_trials(trials) if trials is not None else read_trials(nursery_items(Path(scratch) / "trials", seed))
         export(run, out, to, items)
