@@ -156,7 +156,7 @@ def test_refusals_leave_nothing_behind(corpus, run, tmp_path):
     for wrong, part in (
         (dict(corpus=tmp_path / "nowhere"), "does not exist"),
         (dict(corpus=taken), "is a file"),
-        (dict(corpus=empty), "no pair"),
+        (dict(corpus=empty), "nothing of the view .image."),
         (dict(out=taken), "is a file"),
         (dict(out=corpus), "no run.json"),
         (dict(out=run), "--resume"),

@@ -138,18 +138,20 @@ def curate(
 def pretrain(
     corpus: Annotated[Path, typer.Argument(help="Corpus folder.")],
     out: Annotated[Path, typer.Argument(help="Run folder to make.")],
-    recipe: Annotated[str, typer.Option(help="clip or babyllava.")],
-    size: Annotated[str, typer.Option(help="tiny or small.")] = "tiny",
+    recipe: Annotated[str, typer.Option(help="clip, cvcl, babyllava, babyllava-v1, babyllava-v2 or predict; or a JSON file with stages of your own.")],
+    size: Annotated[str, typer.Option(help="tiny, small, base or large.")] = "tiny",
     start: Annotated[Path | None, typer.Option("--from", help="Run whose towers and tokenizer to start from.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Total optimizer steps.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Total optimizer steps, shared among the stages.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Time limit; turned into steps once, and stored.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes that make batches; as the data needs by default.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write curves for TensorBoard.")] = False,
     seed: Seed = 0,
 ):
     "Train a learner from nothing, or from another run's towers."
-    from babyvlm.pretraining.recipes import pretrain as train
+    from babyvlm.cli.pretrain import train
 
-    train(corpus, out, recipe, size=size, steps=steps, minutes=minutes, seed=seed, start=start, resume=resume)
+    train(corpus, out, recipe, size=size, steps=steps, minutes=minutes, seed=seed, start=start, resume=resume, workers=workers, tensorboard=tensorboard)
 
 
 @app.command()

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from .basics import WrongInput, existing_folder, read_json, sha256, staged
 from .records import decode_image
 
-# %% ../../nbs/core/02_corpus.ipynb #16a8fe46
+# %% ../../nbs/core/02_corpus.ipynb #9ab95309
 def columns(**types) -> pa.Schema:
     "A table's columns: name → arrow type."
     return pa.schema(list(types.items()))
@@ -24,6 +24,7 @@ def columns(**types) -> pa.Schema:
 _s, _i, _f, _b = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _words = pa.list_(pa.struct([("word", _s), ("onset_s", _f)]))
 _image = pa.struct([("bytes", pa.binary()), ("path", _s)])  # what `datasets` calls an Image feature
+_ids = pa.list_(_s)
 
 SCHEMAS = dict(
     recordings=columns(recording_id=_s, child_id=_s, age_days=_i, path=_s, media_type=_s, duration_s=_f, fps=_f,
@@ -34,6 +35,10 @@ SCHEMAS = dict(
                    sharpness=_f, luminance=_f, hash=_s, keep=_b, drop_reason=_s),
     audio=columns(utterance_id=_s, recording_id=_s, onset_s=_f, offset_s=_f, rate=_i, audio=_image),
     image=columns(pair_id=_s, utterance_id=_s, frame_id=_s, recording_id=_s, score=_f),
+    video=columns(clip_id=_s, utterance_id=_s, recording_id=_s, onset_s=_f, offset_s=_f, frame_ids=_ids, score=_f),
+    interleaved=columns(item_id=_s, recording_id=_s, utterance_ids=_ids, frame_ids=_ids, score=_f),
+    text=columns(utterance_id=_s, recording_id=_s, score=_f),
+    instruct=columns(item_id=_s, task=_s, split=_s, images=pa.list_(_image), prompt=_s, answer=_s, score=_f),
     splits=columns(recording_id=_s, child_id=_s, split=_s),
 )
 
@@ -63,7 +68,7 @@ def read_table(
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
         raise WrongInput(f"corpus: {path} cannot be read ({str(error).splitlines()[0][:120]}); run `babyvlm curate` again") from None
 
-# %% ../../nbs/core/02_corpus.ipynb #1a02a007
+# %% ../../nbs/core/02_corpus.ipynb #af8e4f95
 class Corpus:
     "A curated corpus on disk; made by `read_corpus`."
     def __init__(self, path):
@@ -78,7 +83,23 @@ class Corpus:
     @cached_property
     def splits(self): return read_table(self.path/"splits.parquet")
     @cached_property
-    def image(self): return read_table(self.path/"image.parquet")
+    def image(self): return self.view("image")
+
+    def view(
+        self,
+        name: str,     # "image", "video", "interleaved", "text" or "instruct"
+        split=None,    # "train", "val", "test" or None for all
+        columns=None,  # names; all when None
+    ) -> pd.DataFrame:
+        "The table of a view; with `split`, only what belongs to it. `WrongInput` where the corpus has no such view."
+        file = self.path/f"{name}.parquet"
+        if not file.is_file():
+            how = "`add_instruct` makes one from a trials folder" if name == "instruct" else "run `babyvlm curate` again on the same folder, which adds it"
+            raise WrongInput(f"corpus: {self.path} has no {name} view ({file.name} is missing); {how}")
+        table = read_table(file, columns)
+        if split is None: return table
+        if "split" not in table: table = table.merge(self.splits[["recording_id", "split"]], on="recording_id")
+        return table[table.split == split].reset_index(drop=True)
 
     @property
     def frame_files(self): return sorted(self.path.glob("frames-*.parquet"))
@@ -87,9 +108,10 @@ class Corpus:
         self,
         recording_id=None,  # one recording, or all
         kept=True,          # leave out dropped frames
+        columns=None,       # names, `keep` among them; all but the pictures when None
     ) -> pd.DataFrame:
         "The frames table without its pictures."
-        names = [n for n in pq.read_schema(self.frame_files[0]).names if n != "image"] if self.frame_files else []
+        names = columns or [n for n in (pq.read_schema(self.frame_files[0]) if self.frame_files else SCHEMAS["frames"]).names if n != "image"]
         tables = [read_table(file, names, recording_id and [("recording_id", "==", recording_id)]) for file in self.frame_files]
         table = pd.concat([t for t in tables if len(t)] or [pd.DataFrame(columns=names)], ignore_index=True)
         return table[table.keep.astype(bool)].reset_index(drop=True) if kept else table

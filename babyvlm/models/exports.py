@@ -6,7 +6,7 @@
 __all__ = ['exporters', 'card_to_send', 'send_checkpoint', 'send_code', 'to_hf', 'seal_files', 'to_lmms_eval', 'to_egobabyvlm',
            'devbench_rows', 'to_devbench', 'export']
 
-# %% ../../nbs/models/08_exports.ipynb #564622ff
+# %% ../../nbs/models/08_exports.ipynb #0a5b98b5
 import csv
 import json
 import shutil
@@ -16,20 +16,22 @@ import numpy as np
 import babyvlm
 from ..core.basics import WrongInput, discard, open_out, slug, staged, write_json
 from ..core.learner import can
+from .card import NOTE, model_card
 from .examinee import DevBenchModel, Extractor, Speaker, beginning_only
 from .harness import dry_run, model_py, submission
 from .load import SUMS, past_of, learner_folder, load_learner, seal
 
-# %% ../../nbs/models/08_exports.ipynb #ab8630a3
+# %% ../../nbs/models/08_exports.ipynb #46751f5c
 _LEFT_BEHIND = ("trainer.safetensors", "trainer.json", SUMS)
-_KNOWN = ("recipe", "size", "parameters", "image_px", "seed", "seen", "stages", "versions")
+_KNOWN = ("recipe", "size", "parameters", "image_px", "seed", "seen", "stages", "cost", "not_learning", "versions")
+_TOLD = ("sha256", "sources", "children", "hours", "words", "release_level")
 
 def card_to_send(
     card,  # from `past_of`
 ) -> dict:
     "What may be said of a learner's past elsewhere: corpora by their name and checksum, and nothing of where they lay."
     ledger = dict(card.get("ledger") or {})
-    ledger["corpora"] = [dict(name=Path(c["path"]).name, sha256=c.get("sha256")) if isinstance(c, dict) and "path" in c else c for c in ledger.get("corpora") or []]
+    ledger["corpora"] = [dict(name=Path(c["path"]).name, **{k: c.get(k) for k in _TOLD if k in c}) if isinstance(c, dict) and "path" in c else c for c in ledger.get("corpora") or []]
     return {k: card[k] for k in _KNOWN if k in card} | dict(ledger=ledger, babyvlm=babyvlm.__version__)
 
 def send_checkpoint(
@@ -60,35 +62,13 @@ def send_code(
     licence = package.parent/"LICENSE"
     if licence.is_file(): shutil.copyfile(licence, out/"LICENSE")
 
-# %% ../../nbs/models/08_exports.ipynb #88c95510
+# %% ../../nbs/models/08_exports.ipynb #8d8576d2
 _MODELING = '''"""Where `AutoModel.from_pretrained(FOLDER, trust_remote_code=True)` finds the classes: pip install babyvlm."""
 
 from babyvlm.models.$module import $model, $config  # noqa: F401
 '''
 
-_NOTE = '''> The tokenizer and `tokenizer_words.json` hold the words that were said in the recordings, names among them, and weights may remember what they saw.
-> Share this folder only as far as the agreements allow under which the recordings were made.
-'''
-
-_HF_README = '''---
-library_name: transformers
-tags: [babyvlm, developmentally-plausible]
----
-
-# $name
-
-$summary
-
-$note
-    from babyvlm.models.load import load_learner
-    learner = load_learner("FOLDER")          # pictures of any size, plain words
-
-or, with transformers alone (babyvlm must be installed): `AutoModel.from_pretrained("FOLDER", trust_remote_code=True)`.
-$language
-Past, as its run wrote it down: see `card.json`.
-'''
-
-_families = dict(babyvlm_clip=("clip", "Clip", "ClipConfig"), babyllava=("babyllava", "BabyLlava", "BabyLlavaConfig"))
+_families = dict(babyvlm_clip=("clip", "Clip", "ClipConfig"), babyllava=("babyllava", "BabyLlava", "BabyLlavaConfig"), babyvlm_predictor=("predictor", "Predictor", "PredictorConfig"))
 
 def to_hf(run, out, trials=None) -> dict:
     "The learner's folder as `save_pretrained` writes it, with a card; the language half beside it."
@@ -107,8 +87,9 @@ def to_hf(run, out, trials=None) -> dict:
     if language:
         learner.model.language.save_pretrained(out/"language")
         beginning_only(learner.tokenizer).save_pretrained(out/"language")
-    said = "\nThe folder `language` holds its language half as a plain Llama, for tools that test sentences.\n" if language else ""
-    (out/"README.md").write_text(Template(_HF_README).substitute(name=slug(learner.name), summary=repr(learner), note=_NOTE, language=said))
+    said = "\nThe folder `language` holds its language half as a plain language model of transformers, for tools that test sentences.\n" if language else ""
+    past = past_of(learner_folder(run))
+    (out/"README.md").write_text(model_card(learner.name, repr(learner), card_to_send(past) if past else {}, said))
     seal_files(out)
     return dict(files=sorted(p.name for p in out.iterdir() if not p.name.startswith(".")))
 
@@ -128,7 +109,7 @@ def seal_files(
         shutil.copyfile(part/SUMS, folder/SUMS)
     discard(folder/"sealing")
 
-# %% ../../nbs/models/08_exports.ipynb #d7f2d8ba
+# %% ../../nbs/models/08_exports.ipynb #8efbab27
 _LMMS_README = '''# $name: a submission to the BabyVLM challenge
 
 - `model.py` is the wrapper in the challenge's simple style, registered as `$registered`; `model_chat.py` the same for newer versions of lmms-eval that prefer messages
@@ -152,11 +133,11 @@ def to_lmms_eval(run, out, trials) -> dict:
     (out/"submission.json").write_text(json.dumps(submission(learner, name), indent=2) + "\n")
     found, config = dry_run(out, trials), learner.model.config
     (out/"README.md").write_text(Template(_LMMS_README).substitute(
-        name=name, registered=found["simple"]["registered"], replies=len(found["simple"]["replies"]), empty=found["simple"]["empty_replies"], note=_NOTE,
+        name=name, registered=found["simple"]["registered"], replies=len(found["simple"]["replies"]), empty=found["simple"]["empty_replies"], note=NOTE,
         limit=getattr(config.get_text_config(), "max_position_embeddings", "unlimited"), places=getattr(config, "places", getattr(learner, "places", "some"))))
     return found
 
-# %% ../../nbs/models/08_exports.ipynb #4d832bb3
+# %% ../../nbs/models/08_exports.ipynb #8d69392f
 _EGO_YAML = '''_target_: babyvlm.models.examinee.$cls
 name: $name
 kwargs:
@@ -189,7 +170,7 @@ def to_egobabyvlm(run, out, trials) -> dict:
     found = {way: _tried[way](cls(str(out/"checkpoint")), trials) for way, (cls, _) in ways.items()}
     write_json(out/"dry_run.json", dict(trials_sha256=trials.sha256) | found)
     lines = "\n".join(line.replace("NAME", name) for _, line in ways.values())
-    (out/"README.md").write_text(Template(_EGO_README).substitute(name=name, ways=lines + "\n", note=_NOTE))
+    (out/"README.md").write_text(Template(_EGO_README).substitute(name=name, ways=lines + "\n", note=NOTE))
     return found
 
 def _try_extractor(extractor, trials):

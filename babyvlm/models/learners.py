@@ -106,11 +106,22 @@ class ClipLearner(Learner):
         fit = (words @ patches.transpose(1, 2)).unflatten(2, (grid, grid)).cpu().numpy()        # (B, T, grid, grid)
         return [dict(words=self.tokenizer.convert_ids_to_tokens(i[:n]), similarity=f[:n]) for i, n, f in zip(ids, mask.sum(1), fit)]
 
-# %% ../../nbs/models/05_learners.ipynb #bd99d0bc
+# %% ../../nbs/models/05_learners.ipynb #2f1e074c
 class BabyLlavaLearner(Learner):
     "A generative learner: log-probabilities of answers after pictures and words."
     def _look(self, images):
         with torch.inference_mode(): return self.model.image_tokens(self.pixels(images)).cpu()   # (B, N, D)
+
+    @property
+    def max_pictures(self):
+        "How many pictures a context may hold beside 64 tokens of words, where positions were learnt one by one; None: any number."
+        config = self.model.config
+        return max(1, (config.text_config.max_position_embeddings - 64)//config.places) if config.text_config.model_type == "gpt2" else None
+
+    def matching(self):
+        "The dual encoder inside, where the model was made with `contrast=True`."
+        past = {k: v for k, v in vars(self).items() if k in ("name", "seed", "step", "ledger", "words_seen", "words_heard")}
+        return ClipLearner(self.model, self.tokenizer, **past)
 
     def _speech(self, text): return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
 
@@ -173,9 +184,10 @@ class BabyLlavaLearner(Learner):
     def capture(self, images, texts) -> list:
         "Where each word looks: one dict a pair, `words` (T) and `attention` (layers, H, T, grid, grid)."
         grid, places, found = self.model.config.vision_config.grid, self.model.config.places, []
+        first = places - grid**2                                                                  # the token for the whole picture is no place in it
         for image, text in zip(images, texts):
             ids, pictures = self._layout([image, text])
             out = self.model(torch.tensor([ids]).to(self.device), image_tokens=self._see(pictures).to(self.device), output_attentions=True)
-            weights = torch.cat(out.attentions)[:, :, places:, 1:places]                           # (layers, H, T, N)
+            weights = torch.cat(out.attentions)[:, :, places:, first:places]                       # (layers, H, T, N)
             found.append(dict(words=self.tokenizer.convert_ids_to_tokens(ids[places:]), attention=weights.unflatten(3, (grid, grid)).cpu().numpy()))
         return found

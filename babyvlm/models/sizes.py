@@ -5,42 +5,89 @@
 # %% auto #0
 __all__ = ['sizes', 'families', 'new_model']
 
-# %% ../../nbs/models/04_sizes.ipynb #969a6ed1
+# %% ../../nbs/models/04_sizes.ipynb #53c1f64e
 import torch
 from ..core.basics import WrongInput
 from .babyllava import BabyLlava, BabyLlavaConfig, language_config
 from .clip import Clip, ClipConfig, text_config
+from .predictor import Predictor, PredictorConfig
 from .vision import VisionConfig
 
-# %% ../../nbs/models/04_sizes.ipynb #f1e90b0d
+# %% ../../nbs/models/04_sizes.ipynb #db500911
 sizes = dict(
     tiny=dict(
         vision=dict(image_px=64, stem=[64, 128, 128], width=128, layers=4, heads=4),
-        text=dict(width=128, layers=0, limit=32),
+        resnext=dict(image_px=64, blocks=[1, 1, 1], first=32, groups=8, group_width=16),
+        text=dict(width=128, layers=2, limit=32),
         language=dict(width=128, layers=3, heads=4),
+        predictor=dict(width=64, layers=2, heads=4),
         joint=128),
     small=dict(
-        vision=dict(image_px=128, stem=[64, 128, 256], width=256, layers=8, heads=8),
-        text=dict(width=256, layers=0, limit=48),
-        language=dict(width=256, layers=6, heads=8),
+        vision=dict(image_px=128, stem=[64, 128, 256], width=256, layers=10, heads=8),
+        resnext=dict(image_px=128, blocks=[3, 4, 6], first=64, groups=32, group_width=4),
+        text=dict(width=256, layers=4, limit=48),
+        language=dict(width=256, layers=5, heads=8, limit=1024),
+        gpt2=dict(width=256, layers=4, heads=8, limit=1024),
+        predictor=dict(width=128, layers=4, heads=4),
         joint=256),
+    base=dict(
+        vision=dict(image_px=224, stem=[64, 128, 256], width=512, layers=10, heads=8),
+        resnext=dict(image_px=224, blocks=[3, 4, 6, 3], first=64, groups=32, group_width=4),
+        text=dict(width=512, layers=6, heads=8, limit=64),
+        language=dict(width=512, layers=6, heads=8, limit=4096),
+        predictor=dict(width=256, layers=6, heads=8),
+        joint=512),
 )
 
-# %% ../../nbs/models/04_sizes.ipynb #010b2b31
-def _clip(size, tokenizer, special):
-    return Clip(ClipConfig(VisionConfig(**size["vision"]), text_config(len(tokenizer), **size["text"], **special), joint=size["joint"]))
+# %% ../../nbs/models/04_sizes.ipynb #c8a0f2aa
+sizes["large"] = dict(
+    vision=dict(image_px=224, stem=[], patch=16, width=1024, layers=24, heads=16, position_std=.02),
+    resnext=sizes["base"]["resnext"] | dict(pixel_mean=[.485, .456, .406], pixel_std=[.229, .224, .225]),
+    text=dict(width=768, layers=12, heads=12, limit=77), text_kind="transformer", joint=768,
+    cvcl=dict(text=dict(width=512, limit=32), text_kind="mean", joint=512, pooling="mean", first_temperature=.07),
+    language=dict(width=2048, layers=22, heads=32, shared=8, inner=5632, limit=8192, std=.02),
+    gpt2=dict(width=256, layers=8, heads=32, limit=1024, dropout=.15, tied=True, std=.02),
+    predictor=dict(width=384, layers=12, heads=12),
+    speaker=dict(whole=False, token_std=None, image_gain=1.))
 
-def _babyllava(size, tokenizer, special):
-    return BabyLlava(BabyLlavaConfig(VisionConfig(**size["vision"]), language_config(len(tokenizer), **size["language"], **special),
-                                     image_token_id=tokenizer.image_token_id))
+# %% ../../nbs/models/04_sizes.ipynb #86425b04
+def _clip(size, tokenizer, special, tower="vision", text_kind=None, **config):
+    "A dual encoder; `tower` is `vision` or `resnext`, `text_kind` as in `ClipConfig`."
+    kind = text_kind or size.get("text_kind", "mean")
+    text = size["text"] | (dict(layers=0) if kind == "mean" else {})
+    given = {k: v for k, v in size.items() if k in ("joint", "pooling", "first_temperature")}
+    return Clip(ClipConfig(VisionConfig(**_tower(size, tower)), text_config(len(tokenizer), **text, **special), text_kind=kind, **given | config))
 
-families = dict(clip=_clip, babyllava=_babyllava)
+def _cvcl(size, tokenizer, special, tower="resnext", **config):
+    "CVCL's shape (Vong et al. 2024): a ResNeXt and the mean of the word vectors."
+    return _clip(size | size.get("cvcl", {}), tokenizer, special, tower, **config)
+
+def _babyllava(size, tokenizer, special, tower="vision", shape="llama", **config):
+    "A generative learner; `tower` is `vision` or `resnext`, `shape` as in `language_config`."
+    language = size.get(shape, size["language"]) | dict(shape=shape)
+    given = size.get("speaker", {}) | config
+    return BabyLlava(BabyLlavaConfig(VisionConfig(**_tower(size, tower)), language_config(len(tokenizer), **language, **special), image_token_id=tokenizer.image_token_id, **given))
+
+def _babyllava_gpt2(size, tokenizer, special, tower="resnext", **config):
+    "The first BabyLLaVA's shape: a ResNeXt before a GPT-2."
+    return _babyllava(size, tokenizer, special, tower, "gpt2", **config)
+
+def _predictor(size, tokenizer, special, tower="vision", **config):
+    "A learner of what comes next in a film; it hears no words."
+    return Predictor(PredictorConfig(VisionConfig(**_tower(size, tower)), **size["predictor"] | config))
+
+def _tower(size, tower):
+    if tower not in ("vision", "resnext"): raise WrongInput(f"tower: {tower!r} is unknown; choose vision or resnext")
+    return size[tower] | dict(kind="resnext" if tower == "resnext" else "vit")
+
+families = {"clip": _clip, "cvcl": _cvcl, "babyllava": _babyllava, "babyllava-gpt2": _babyllava_gpt2, "predictor": _predictor}
 
 def new_model(
     family: str,  # a name in `families`
     size: str,    # a name in `sizes`
     tokenizer,    # from `train_tokenizer`
     seed=0,       # of the initialisation
+    **config,     # changes to the model's configuration, such as contrast=True
 ):
     "An untrained model, the same for the same seed."
     for what, name, known in (("model", family, families), ("size", size, sizes)):
@@ -48,4 +95,4 @@ def new_model(
     special = {k: getattr(tokenizer, k) for k in ("pad_token_id", "bos_token_id", "eos_token_id")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return families[family](sizes[size], tokenizer, special)
+        return families[family](sizes[size], tokenizer, special, **config)
