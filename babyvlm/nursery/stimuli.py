@@ -8,7 +8,7 @@ __all__ = ['AGES', 'NAMING', 'COLOURING', 'FILM', 'FILM_FPS', 'HIDEABLE', 'TASKS
            'picture_vocabulary_many', 'choose_text', 'localization', 'counting', 'Vanishing', 'vanishing',
            'permanence_vanish', 'write_first_words']
 
-# %% ../../nbs/nursery/31_stimuli.ipynb #864002d9
+# %% ../../nbs/nursery/31_stimuli.ipynb #c0b32443
 import math
 import multiprocessing
 import os
@@ -21,9 +21,10 @@ from tqdm.auto import tqdm
 from .. import __version__
 from ..core.basics import WrongInput, rng
 from ..core.trials import Choice, Part, Trial, TrialsWriter
+from .props import screen
 from .scene import changed, draw_scene, one_toy_scene, same_toys_scene, still
-from .speech import CORNERS, counted, indefinite
-from .things import COLOURS, FIRST_NOUNS, FIRST_SIZES, height, radius, screen
+from .things import COLOURS, FIRST_NOUNS, FIRST_SIZES, height, radius
+from .words import CORNERS, counted, indefinite
 
 # %% ../../nbs/nursery/31_stimuli.ipynb #0142a87c
 @dataclass(frozen=True)

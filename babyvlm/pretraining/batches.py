@@ -5,16 +5,15 @@
 # %% auto #0
 __all__ = ['SIDES', 'layouts', 'cached_pictures', 'Items', 'augment', 'Batches']
 
-# %% ../../nbs/pretraining/01_batches.ipynb #3e686d1d
+# %% ../../nbs/pretraining/01_batches.ipynb #d21211ff
 import hashlib
-import json
 import re
 import numpy as np
 import torch
 import torch.nn.functional as F
 from collections import Counter
 from pathlib import Path
-from ..core.basics import WrongInput, rng, staged, write_json
+from ..core.basics import WrongInput, rng, staged
 from ..models.tokenizer import tokens
 from ..models.vision import square, to_pixels
 from .objectives import IGNORED
