@@ -9,17 +9,12 @@ installed. Answers are compared trial by trial. Needs a machine that does nothin
 for trying it out). Writes OUT/milestones_DATE.json and OUT/milestones_DATE.md; OUT is the folder of this file by default.
 """
 
-import argparse
 import contextlib
-import datetime
 import importlib
 import importlib.util
 import io
 import json
 import logging
-import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,25 +22,16 @@ import types
 from pathlib import Path
 
 import numpy as np
+from common import Goal, apart, described, parser, report
 
-GOALS = {  # figure -> (goal, whether less is better)
-    "many_s": (120, True), "beside_once": (2, False), "beside_twice": (4, False), "memory_growth_mb": (8, True), "start_s": (2, True),
+GOALS = {
+    "many_s": Goal("seconds for 10,000 image–text trials of a tiny dual encoder, reading and encoding included", 120, less=True),
+    "beside_once": Goal("times the peer's trials/s, no stimulus used twice", 2),
+    "beside_twice": Goal("times the peer's trials/s, each stimulus used twice", 4),
+    "memory_growth_mb": Goal("MB more that scoring takes for the most trials than for the fewest: peak of what Python and numpy allocate, less what is left at the"
+                             " end (the marks), with a store of 2 MB for vectors (64 MB by default)", 8, less=True),
+    "start_s": Goal("seconds from the start of a process to the first new question of an interrupted report", 2, less=True),
 }  # fmt: skip
-WHAT = dict(
-    many_s="seconds for 10,000 image–text trials of a tiny dual encoder, reading and encoding included",
-    beside_once="times the peer's trials/s, no stimulus used twice", beside_twice="times the peer's trials/s, each stimulus used twice",
-    memory_growth_mb="MB more that scoring takes for the most trials than for the fewest",
-    start_s="seconds from the start of a process to the first new question of an interrupted report")  # fmt: skip
-
-
-def described(threads):
-    "The machine, in a few words a stranger can compare with."
-    import torch
-
-    info = Path("/proc/cpuinfo")
-    model = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), "") if info.exists() else ""
-    return dict(processor=model or platform.processor() or platform.machine(), machine=platform.machine(), system=platform.system(), cores=os.cpu_count(),
-                load=round(os.getloadavg()[0], 2), threads=threads, python=platform.python_version(), numpy=np.__version__, torch=torch.__version__)  # fmt: skip
 
 
 class Plain:
@@ -194,22 +180,13 @@ def many(n=10_000, px=64):
     return dict(trials=n, seconds=round(our_answers_of[1], 1), trials_per_s=round(n / our_answers_of[1], 1), share_right=round(float(np.mean(our_answers_of[0])), 3))
 
 
-def apart(code, **environment):
-    "What a fresh process prints as JSON."
-    root = str(Path(__file__).parents[1])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | dict(PYTHONPATH=root) | environment)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
 LEAN = """
 import json, tracemalloc
 import numpy as np
 from babyvlm.core.trials import Choice, Part, Trial
 from babyvlm.milestones import store
 from babyvlm.milestones.asking import score_trials
-store.KEPT_BYTES = 2_000_000  # a store that is full from the first
+store.KEPT_BYTES = 2_000_000  # the vectors of a thousand trials fill it
 class Endless:
     "Pictures made as they are asked for, so that nothing but the scorer can fill the memory."
     def image(self, path): return np.full((64, 64, 3), int(path) % 251, np.uint8)
@@ -228,7 +205,7 @@ print(json.dumps(dict(trials=len(trials), marks_mb=round(left / 1e6, 1), scoring
 
 
 def memory(counts=(1_000, 4_000, 16_000)):
-    "Peak of what Python and numpy allocate while scoring, less the marks that remain, with a store of 2 MB for what was encoded (64 MB by default)."
+    "Peak of what Python and numpy allocate while scoring, less what is left at the end (the marks), with a store of 2 MB for vectors (64 MB by default)."
     runs = [apart(LEAN.format(n=n)) for n in counts]
     return dict(runs=runs, growth_mb=round(runs[-1]["scoring_mb"] - runs[0]["scoring_mb"], 1))
 
@@ -292,44 +269,15 @@ def figures(result):
     return found
 
 
-def page(result):
-    "The Markdown page."
-    m = result["machine"]
-    lines = [f"# The scorer's speed, {result['date']}", "", f"`python benchmarks/milestones.py{' --quick' if result['quick'] else ''}` on {m['processor']} ({m['cores']} cores, {m['threads']}"
-             f" threads, {m['machine']}, {m['system']}, load {m['load']} at the start), Python {m['python']}, numpy {m['numpy']}, torch {m['torch']}; babyvlm {result['version']}.", ""]  # fmt: skip
-    if result["quick"]:
-        lines += ["**A quick run: these figures mean nothing.**", ""]
-    lines += ["| figure | measured | asked for |", "| --- | --- | --- |"]
-    for name, value in figures(result).items():
-        goal, less = GOALS[name]
-        met = value <= goal if less else value >= goal
-        lines.append(f"| {WHAT[name]} | {value}{'' if met else ' (missed)'} | {'≤' if less else '≥'} {goal} |")
-    lines += ["", "All that was measured:", "", "```json", json.dumps({k: result[k] for k in MEASURES if k in result}, indent=1), "```", ""]
-    return "\n".join(lines)
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path, nargs="?", default=Path(__file__).parent)
-    parser.add_argument("--quick", action="store_true", help="few trials, only to see that it runs")
-    parser.add_argument("--peer", type=Path, help="a checkout of EgoBabyVLM")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
-    parser.add_argument("--only", nargs="+", choices=MEASURES, default=list(MEASURES))
-    options = parser.parse_args()
     import torch
 
-    import babyvlm
-
+    every = parser(__doc__, MEASURES)
+    every.add_argument("--peer", type=Path, help="a checkout of EgoBabyVLM")
+    every.add_argument("--threads", type=int, default=2, help="threads of torch")
+    options = every.parse_args()
     torch.set_num_threads(options.threads)
-    result = dict(date=str(datetime.date.today()), version=babyvlm.__version__, quick=options.quick, machine=described(options.threads))
-    for name in options.only:
-        print(f"{name} …", file=sys.stderr, flush=True)
-        result[name] = MEASURES[name][options.quick](options.peer)
-    options.out.mkdir(parents=True, exist_ok=True)
-    stem = options.out / f"milestones_{result['date']}{'_quick' if options.quick else ''}"
-    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    stem.with_suffix(".md").write_text(page(result))
-    print(page(result))
+    report("milestones", "The scorer's speed", options, described(torch, threads=options.threads), MEASURES, figures, GOALS, options.peer)
 
 
 if __name__ == "__main__":

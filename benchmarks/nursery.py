@@ -7,14 +7,8 @@ CPU-seconds of one process with one thread, except for two processes against one
 OUT/nursery_DATE.md; OUT is the folder of this file by default.
 """
 
-import argparse
-import datetime
-import json
 import multiprocessing
 import os
-import platform
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,20 +17,17 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy is imported
 
 import numpy as np  # noqa: E402
+from common import Goal, apart, described, parser, report  # noqa: E402
 
-GOALS = {  # what is asked for (and reached for), by figure
-    "clip_224_fps": (14, 18), "clip_128_fps": (32, 40), "still_64_fps": (70, 80), "two_processes": (1.7, None),
-    "minute_cpu_s": (45, None), "minute_mb": (2, None), "memory_growth_mb": (8, None),
-}  # fmt: skip
-LESS_IS_BETTER = {"minute_cpu_s", "minute_mb", "memory_growth_mb"}
-
-
-def described():
-    "The machine, in a few words a stranger can compare with."
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "") if Path("/proc/cpuinfo").exists() else ""
-    import av
-    return dict(processor=model or platform.processor() or platform.machine(), machine=platform.machine(), system=platform.system(), cores=os.cpu_count(),
-                load=round(os.getloadavg()[0], 2), python=platform.python_version(), numpy=np.__version__, av=av.__version__)
+GOALS = {
+    "clip_224_fps": Goal("frames per CPU-second, moving clip at 224 px, truth, shadows, 4 sub-samples", 14, wished=18),
+    "clip_128_fps": Goal("the same at 128 px", 32, wished=40),
+    "still_64_fps": Goal("stills per CPU-second at 64 px, no truth", 70, wished=80),
+    "two_processes": Goal("speed-up by a second process", 1.7),
+    "minute_cpu_s": Goal("CPU-seconds for a minute at 224 px, 10 fps, sound", 45, less=True),
+    "minute_mb": Goal("MB for that minute: video, sound, transcript, truth", 2, less=True),
+    "memory_growth_mb": Goal("MB more memory for the longest recording than for the shortest", 8, less=True),
+}
 
 
 def clip(px, seconds=4.0, scenes=12, fps=10.0):
@@ -130,12 +121,6 @@ def processes(frames=150, repeats=3):
     return dict(speed_up=round(2 * one / two, 2), one_s=round(one, 2), two_s=round(two, 2), frames_each=frames)
 
 
-def _apart(code):
-    "What a fresh process prints as JSON."
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
 _MAKE = """
 import json, resource, time
 from babyvlm.nursery.recordings import make_recordings
@@ -152,7 +137,7 @@ def made(**dials):
     "CPU-seconds, peak memory and bytes by kind of one recordings folder, made in a process of its own."
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        figures = _apart(_MAKE.format(warm=str(Path(folder) / "warm"), out=str(out), dials=dials))
+        figures = apart(_MAKE.format(warm=str(Path(folder) / "warm"), out=str(out), dials=dials))
         kinds = {"video with sound": "*.mp4", "transcript": "*.vtt", "truth": "truth/*"}
         return dict(**figures, bytes={kind: sum(p.stat().st_size for p in out.glob(pattern)) for kind, pattern in kinds.items()})
 
@@ -194,47 +179,10 @@ def figures(result):
     return found
 
 
-WHAT = dict(
-    clip_224_fps="frames per CPU-second, moving clip at 224 px, truth, shadows, 4 sub-samples", clip_128_fps="the same at 128 px",
-    still_64_fps="stills per CPU-second at 64 px, no truth", two_processes="speed-up by a second process", minute_cpu_s="CPU-seconds for a minute at 224 px, 10 fps, sound",
-    minute_mb="MB for that minute: video, sound, transcript, truth", memory_growth_mb="MB more memory for the longest recording than for the shortest")  # fmt: skip
-
-
-def page(result):
-    "The Markdown page."
-    m = result["machine"]
-    lines = [f"# The nursery's speed, {result['date']}", "", f"`python benchmarks/nursery.py{' --quick' if result['quick'] else ''}` on {m['processor']} ({m['cores']} cores, {m['machine']},"
-             f" {m['system']}, load {m['load']} at the start), Python {m['python']}, numpy {m['numpy']}, PyAV {m['av']}; babyvlm {result['version']}.", ""]  # fmt: skip
-    if result["quick"]:
-        lines += ["**A quick run: these figures mean nothing.**", ""]
-    lines += ["| figure | measured | asked for | reached for |", "| --- | --- | --- | --- |"]
-    for name, value in figures(result).items():
-        least, wished = GOALS[name]
-        met = value <= least if name in LESS_IS_BETTER else value >= least
-        sign = "≤" if name in LESS_IS_BETTER else "≥"
-        lines.append(f"| {WHAT[name]} | {value}{'' if met else ' (missed)'} | {sign} {least} | {f'{sign} {wished}' if wished else ''} |")
-    lines += ["", "All that was measured:", "", "```json", json.dumps({k: result[k] for k in MEASURES if k in result}, indent=1), "```", ""]
-    return "\n".join(lines)
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path, nargs="?", default=Path(__file__).parent)
-    parser.add_argument("--quick", action="store_true", help="few frames, only to see that it runs")
-    parser.add_argument("--only", nargs="+", choices=MEASURES, default=list(MEASURES))
-    options = parser.parse_args()
-    import babyvlm
+    import av
 
-    result = dict(date=str(datetime.date.today()), version=babyvlm.__version__, quick=options.quick, machine=described())
-    for name in options.only:
-        print(f"{name} …", file=sys.stderr, flush=True)
-        result[name] = MEASURES[name][options.quick]()
-        print(json.dumps(result[name]), file=sys.stderr, flush=True)
-    stem = options.out / f"nursery_{result['date']}{'_quick' if options.quick else ''}"
-    options.out.mkdir(parents=True, exist_ok=True)
-    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    stem.with_suffix(".md").write_text(page(result))
-    print(page(result))
+    report("nursery", "The nursery's speed", parser(__doc__, MEASURES).parse_args(), described(av), MEASURES, figures, GOALS)
 
 
 if __name__ == "__main__":

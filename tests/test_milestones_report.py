@@ -12,9 +12,11 @@ from babyvlm.core.basics import WrongInput, write_json
 from babyvlm.core.learner import Coin, Constant, Oracle
 from babyvlm.core.trials import Choice, Part, Trial, TrialsWriter, read_trials
 from babyvlm.milestones.judge import judge
-from babyvlm.milestones.likeness import likeness, read_human
-from babyvlm.milestones.norms import CURVE, findings, import_nih, import_peekbank, import_wordbank, read_curve
+from babyvlm.milestones.likeness import likeness, read_human, read_likeness
+from babyvlm.milestones.norms import findings
+from babyvlm.milestones.child_curves import CURVE, import_nih, import_peekbank, import_wordbank, read_curve
 from babyvlm.milestones.report import page
+from babyvlm.milestones.verdicts import key_of, mastery, verdict
 
 
 def parsed(text):
@@ -287,3 +289,94 @@ def test_a_report_can_be_read_back_into_the_same_page(tmp_path):
     report = judge([Coin(0), Constant()], trials, tmp_path / "out")
     again = json.loads((tmp_path / "out" / "report.json").read_text())
     assert page(again) == page(report) and again["pairs"]["rows"] and "Side by side" in page(again)
+
+
+def line_of(learner=0.9, histogram=0.5, twin=0.25, n=480, seed=0, task="colour_words"):
+    "A line of the report from marks drawn at these shares."
+    from babyvlm.milestones.scoring import Mark
+    from babyvlm.milestones.tally import scored
+
+    units = [Trial(f"t{i}", "first_words", task, "choose_image", [], [Choice(c) for c in "abcd"], ["a"], 0.25, dict(scene=f"s{i}")) for i in range(n)]
+    shares = dict(learner=learner, untrained=twin, text_blind=0.25, image_blind=0.25, shuffled=0.25, colour_histogram=histogram, position=0.25)
+    random = np.random.default_rng(seed)
+    marks = {name: [Mark(f"t{i}", [], float(right), False) for i, right in enumerate(random.random(n) < share)] for name, share in shares.items()}
+    return scored(None, "clip", units, marks)
+
+
+def test_a_grade_never_claims_more_than_the_numbers():
+    random, seen = np.random.default_rng(0), set()
+    for k in range(400):
+        task = ("colour_words", "picture_vocabulary")[k % 2]
+        line = line_of(*random.uniform(0.2, 1, 2), twin=random.uniform(0.2, 0.5), n=(480, 480, 480, 40)[k // 2 % 4], seed=k, task=task)
+        grade, bars = key_of(line), [c for c in (*line["comparisons"], line["ceiling"]) if c]
+        seen.add(grade)
+        assert (line["ceiling"] is not None) == (task == "colour_words")
+        if grade in ("can", "emerging"):
+            assert all(c["above"] and c["lo"] > 0 for c in bars) and line["n"] >= 400
+        if grade == "can":
+            assert line["lo"] >= mastery(line["chance"])
+        if grade == "cue":
+            assert not line["ceiling"]["above"] and "colour alone is enough" in verdict(line).sentence
+        assert "mastery line" not in verdict(line).sentence or grade in ("can", "emerging")
+    assert seen == {"can", "emerging", "cue", "partly", "chance", "below", "few"}
+
+
+def test_every_task_shows_a_correct_and_a_wrong_answer_and_not_always_the_first(tmp_path):
+    random = np.random.default_rng(0)
+    with TrialsWriter(tmp_path / "trials", dict(name="test"), 0) as writer:
+        for i in range(48):
+            paths = [writer.image(random.integers(0, 255, (24, 24, 3), dtype=np.uint8)) for _ in range(4)]
+            shared = dict(suite="first_words", answer=[str(i % 4)], chance=0.25, group=dict(scene=f"s{i}"), source=dict(release_level="Public"))
+            pictured = [Choice(str(k), [Part("image", path=p)]) for k, p in enumerate(paths)]
+            told = [Choice(str(k), statement=f"{word} balls {i}") for k, word in enumerate(("one", "two", "three", "four"))]
+            for task in ("picture_vocabulary", "looking_while_listening", "colour_words"):
+                writer.add(Trial(f"{task}{i}", task=task, form="choose_image", context=[Part("text", f"where is it {i}")], choices=pictured, **shared))
+            for task in ("localization", "counting"):
+                writer.add(Trial(f"{task}{i}", task=task, form="choose_text", context=[Part("image", path=paths[0])], choices=told, **shared))
+    judge([Coin(0)], read_trials(tmp_path / "trials"), tmp_path / "out")
+    tree = parsed((tmp_path / "out" / "report.html").read_text())
+    shown = [e for e in tree.iter("div") if e.get("class") == "example"]
+    assert len(shown) == 10
+    said = ["".join(e.itertext()) for e in shown]
+    assert all("✓ correct" in a and "✗ wrong" in b for a, b in zip(said[::2], said[1::2]))
+    places = [next(k for k, part in enumerate((*e.iter("figure"),) if len((*e.iter("figure"),)) > 1 else (*e.find(".//ol"),)) if "answer" in "".join(part.itertext())) for e in shown]
+    assert len(set(places)) > 1 and places.count(0) < 6
+
+
+def test_the_page_opens_with_who_and_a_key_and_ends_with_the_long_form(tmp_path):
+    trials = write_trials(tmp_path / "trials")
+    team = [heard(Oracle(trials), "clip", 9000, architecture="babyvlm_clip", parameters=1_148_865, px=64, run_sha256="ab" * 32, seed=7),
+            heard(Coin(0), "heir", 800, started_from="ab" * 32)]  # fmt: skip
+    report = judge(team, trials, tmp_path / "out")
+    text = " ".join(parsed((tmp_path / "out" / "report.html").read_text()).itertext())
+    order = ["A dual encoder in the manner of CLIP, 1.15 million weights, 64-pixel pictures.", "met 9,000 words", "began with what clip had learnt", "At a glance",
+             "its twin before training", "Grade", "Task by task", "How to read this", "three quarters of the way", "What this does not say"]  # fmt: skip
+    places = [text.index(part) for part in order]
+    assert places == sorted(places) and "seeds 0 and 7" in text
+    assert {t["grade"] for t in report["tasks"]} == {"few"} and report["learners"][1]["started_from"] == "ab" * 32
+
+
+def test_people_beside_a_run(tmp_path):
+    from babyvlm.cli.quickstart import judge_runs
+
+    run, _, people = saved_run(tmp_path / "run", (5,)), write_trials(tmp_path / "trials", n=4), tmp_path / "people"
+    people.mkdir()
+    with pytest.raises(WrongInput, match="human_similarity.npy"):
+        judge_runs([run], tmp_path / "out", trials=tmp_path / "trials", people=people)
+    random = np.random.default_rng(0)
+    (people / "human.csv").write_text("age_bin,trial,prop\n1.5,1,.7\n1.5,2,.6\n")
+    np.save(people / "lwl_clip.npy", random.normal(size=(2, 2, 1)))
+    np.save(people / "lwl_clip_images.npy", features := random.normal(size=(12, 5)))
+    np.save(people / "human_similarity.npy", features @ features.T)
+    report = judge_runs([run], tmp_path / "out", trials=tmp_path / "trials", people=people)
+    choice, same = report["likeness"]["choices"][0], report["likeness"]["geometry"][0]
+    assert choice["learner"] == "lwl_clip" and choice["n"] == 2 and same["r"] > 0.8 and same["n"] == 12
+    text = " ".join(parsed((tmp_path / "out" / "report.html").read_text()).itertext())
+    assert "Beside people's choices" in text and f"{1 / choice['beta']:.3g}" in text and f"{same['r']:.2f}" in text
+    assert report["likeness"] == read_likeness_rounded(people)
+
+
+def read_likeness_rounded(folder):
+    from babyvlm.milestones.tally import rounded
+
+    return rounded(read_likeness(folder))

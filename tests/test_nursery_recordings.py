@@ -19,7 +19,7 @@ from babyvlm.nursery import recordings, voice
 from babyvlm.nursery.film import soundtrack
 from babyvlm.nursery.recordings import make_recordings, masks_at, write_recording
 from babyvlm.nursery.script import frames, script
-from babyvlm.nursery.speech import NUMBERS, VOCABULARY, plural
+from babyvlm.nursery.words import NUMBERS, VOCABULARY, plural
 from babyvlm.nursery.world import FIRST_WORDS, plan, turned, world_of
 
 DIALS = dict(minutes=.2, children=2, px=64, fps=2, pace=3, seed=5, longest=.1, voice="hum")

@@ -137,7 +137,7 @@ def test_coin_constant_and_oracle(trials):
 
 
 def test_trials_carry_their_source_and_words(trials):
-    from babyvlm.nursery.speech import VOCABULARY
+    from babyvlm.nursery.words import VOCABULARY
     for t in trials:
         assert t.source["synthetic"] and t.source["licence"] == "CC0-1.0" and t.source["release_level"] == "Public" and t.source["seed"] == 3
         assert set(t.prompt_words) <= set(VOCABULARY) and (t.prompt_words or t.form == "surprise")

@@ -89,16 +89,19 @@ def nursery(
     seed: Seed = 0,
 ):
     "Make recordings of infants' days, with transcripts and known truth."
+    record(**{name: value for name, value in locals().items() if value is not None})  # every option that was given, by its name
+
+
+def record(out, world, nouns=None, places=None, ages=None, **dials):
+    "Make recordings of the world of that name, its dials turned."
     from babyvlm.nursery.recordings import make_recordings
     from babyvlm.nursery.world import FIRST_WORDS, World
 
     worlds = dict(full=World(), first_words=FIRST_WORDS)
     if world not in worlds:
         raise WrongInput(f"--world: {world!r} is not one of {', '.join(worlds)}")
-    dials = dict(minutes=minutes, children=children, px=px, fps=fps, unrelated=unrelated, pace=pace, events=events, nouns=whole(nouns), places=listed(places),
-                 ages=listed(ages, "--ages", float), growing=growing, held_out=held_out, zipf=zipf, offset_s=offset_s, wrong=wrong, transcripts=transcripts,
-                 voice=voice, longest=longest)  # fmt: skip
-    make_recordings(out, worlds[world], workers=workers, seed=seed, **{name: value for name, value in dials.items() if value is not None})
+    dials |= dict(nouns=whole(nouns), places=listed(places), ages=listed(ages, "--ages", float))
+    make_recordings(out, worlds[world], **{name: value for name, value in dials.items() if value is not None})
     print(f"recordings are in {out}")
 
 
@@ -162,6 +165,7 @@ def milestones(
     trials: Annotated[Path | None, typer.Option(help="A trials folder, or published items in any known layout, to judge instead.")] = None,
     checkpoints: Annotated[str, typer.Option(help="latest, or all: a learning curve.")] = "latest",
     children: Annotated[Path | None, typer.Option(help="A table of children's ages and scores, drawn beside the learner's.")] = None,
+    people: Annotated[Path | None, typer.Option(help="People's choices and the learner's arrays in DevBench's layout: how alike they are.")] = None,
     seed: Seed = 0,
 ):
     "Judge a learner and write its report card."
@@ -169,7 +173,7 @@ def milestones(
 
     if checkpoints not in ("latest", "all"):
         raise WrongInput(f"--checkpoints: {checkpoints!r} is not latest or all")
-    judge_runs([run], out, trials=trials, suite=suite, seed=seed, checkpoints=checkpoints, children=children)
+    judge_runs([run], out, trials=trials, suite=suite, seed=seed, checkpoints=checkpoints, children=children, people=people)
 
 
 @app.command()

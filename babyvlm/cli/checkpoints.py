@@ -14,6 +14,7 @@ class Checkpoint:
         self.run, self.folder, self.learner, self.checkpoint_of = run, folder, None, of
         self.step, self.seed, self.ledger = made.get("step"), card.get("seed", 0), card.get("ledger", {})
         self.seen, self.cost, self.parameters = made.get("seen"), made.get("cost"), None
+        self.started_from = (card.get("settings") or {}).get("start")
         self.words_seen, self.name = (made.get("seen") or {}).get("words"), f"{of} step {self.step}"
         self.words_heard = set(read_json(folder / "tokenizer_words.json", "checkpoint")["words"])
         self.px = self.image_px = self.max_px = read_json(folder / "preprocess.json", "checkpoint")["image_px"]

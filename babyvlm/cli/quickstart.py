@@ -29,15 +29,18 @@ def quickstart(out, seed=0, world=WORLD, steps=STEPS, trials=TRIALS):
     return report
 
 
-def judge_runs(runs, out, trials=None, suite="first_words", seed=0, trials_count=TRIALS, checkpoints="latest", children=None):
+def judge_runs(runs, out, trials=None, suite="first_words", seed=0, trials_count=TRIALS, checkpoints="latest", children=None, people=None):
     "Load runs, make or read the trials, judge, and print the table and where the page is; returns the report."
+    from babyvlm.milestones.child_curves import read_curve
     from babyvlm.milestones.devcv_more import open_trials
-    from babyvlm.milestones.judge import judge, text_table
-    from babyvlm.milestones.norms import read_curve
+    from babyvlm.milestones.judge import judge
+    from babyvlm.milestones.likeness import read_likeness
+    from babyvlm.milestones.pieces import text_table
 
     if trials is not None and not Path(trials).exists():
         raise WrongInput(f"trials: {trials} does not exist; give the path of an existing folder")
     curve = read_curve(children) if children is not None else []
+    alike = read_likeness(people) if people is not None else None
     learners = learners_of(runs, checkpoints)
     out = make_folder(out)
     if not any((out / card).exists() for card in ("milestones.json", "trials")) and any(out.iterdir()):
@@ -46,7 +49,7 @@ def judge_runs(runs, out, trials=None, suite="first_words", seed=0, trials_count
     own = [learner for learner in learners if not getattr(learner, "checkpoint_of", None)]  # asking an earlier one would load it
     most = [m for learner in own if (m := getattr(learner, "max_pictures", None)) and m >= 2]
     stimuli = open_trials(source, out / "trials", splits="test", longest=min(most, default=None))  # long published items are cut, and the report says so
-    report = judge(learners, stimuli, out, corpus=training_corpus(runs), seed=seed, children=curve)
+    report = judge(learners, stimuli, out, corpus=training_corpus(runs), seed=seed, children=curve, likeness=alike)
     print(text_table(report))
     print(f"report card: {Path(out) / 'report.html'}")
     return report
@@ -59,10 +62,18 @@ def learners_of(runs, checkpoints="latest"):
     from babyvlm.models.load import load_learner
 
     learners = [load_learner(run) for run in runs]
-    for learner, name in zip(learners, names(learners)):
-        learner.name = name
+    for run, learner, name in zip(runs, learners, names(learners)):
+        learner.name, learner.started_from = name, start_of(run)
     past = [c for run, learner in zip(runs, learners) for c in earlier(run, learner.name)] if checkpoints == "all" else []
     return learners + past
+
+
+def start_of(run):
+    "The fingerprint of the run whose towers this one began with; None where it began with nothing."
+    from babyvlm.core.basics import read_json
+
+    card = Path(run) / "run.json"
+    return (read_json(card, "run").get("settings") or {}).get("start") if card.is_file() else None
 
 
 def make_suite(suite, folder, seed, count):

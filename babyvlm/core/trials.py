@@ -7,7 +7,7 @@ __all__ = ['FORMS', 'REQUIRED', 'RATE', 'Part', 'Choice', 'Turn', 'Trial', 'to_l
            'read_exchange', 'read_turns', 'read_parts', 'read_choices', 'TrialsWriter', 'pixel_hash', 'Trials',
            'read_trials']
 
-# %% ../../nbs/core/03_trials.ipynb #cf19cb8f
+# %% ../../nbs/core/03_trials.ipynb #994be2f9
 import dataclasses
 import hashlib
 import io
@@ -15,6 +15,7 @@ import json
 import wave
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ class Trial:
         choices = ", ".join(html.escape(c.statement or c.id) for c in self.choices)
         return f"<b>{html.escape(self.task)}</b> “{html.escape(self.question)}” {choices} → {html.escape(', '.join(self.answer))}"
 
-# %% ../../nbs/core/03_trials.ipynb #2bc617d6
+# %% ../../nbs/core/03_trials.ipynb #80f84e67
 REQUIRED = ("trial_id", "suite", "task", "form", "context", "choices", "answer", "chance")
 
 def to_line(
@@ -99,39 +100,49 @@ def to_line(
     if row["turns"]: row["turns"] = [slim(turn) for turn in row["turns"]]
     return json.dumps(drop(row), ensure_ascii=False)
 
+# %% ../../nbs/core/03_trials.ipynb #be3ee6b5
 def from_line(
     line: str,        # one line of `trials.jsonl`
     where="line 1",   # named in the error
 ) -> Trial:
     "The trial of one line; `WrongInput` names the line and the key."
-    def must(ok, key, why):
-        if not ok: raise WrongInput(f"{where}: key {key!r} {why}")
-    row = read_row(line, where)
+    row, must = read_row(line, where), partial(_must, where)
+    _check_required(row, must)
+    known = {f.name for f in dataclasses.fields(Trial)}
+    kept = {k: v for k, v in row.items() if k in known} | read_exchange(row, where)
+    if kept.get("turns") is not None: kept["turns"] = read_turns(kept["turns"], where)
+    must(row["form"] != "turns" or kept.get("turns"), "turns", "is missing: a trial of the form 'turns' needs them")
+    _check_optional(kept, must)
+    return Trial(**kept)
+
+def _must(where, ok, key, why):
+    "Raise `WrongInput` unless that is so of the key."
+    if not ok: raise WrongInput(f"{where}: key {key!r} {why}")
+
+def _check_required(row, must):
+    "What every trial has."
     for key in REQUIRED:
         must(key in row, key, "is missing")
     must(row["form"] in FORMS, "form", f"is {row['form']!r}, not one of {', '.join(FORMS)}")
     must(isinstance(row["chance"], (int, float)) and not isinstance(row["chance"], bool), "chance", "is not a number")
-    known = {f.name for f in dataclasses.fields(Trial)}
-    kept = {k: v for k, v in row.items() if k in known}
     must(0 <= row["chance"] <= 1, "chance", f"is {row['chance']}, not a share from 0 to 1")
     for key in ("trial_id", "suite", "task"):
         must(isinstance(row[key], str) and row[key], key, "is not a text")
-    kept |= read_exchange(row, where)
-    if kept.get("turns") is not None: kept["turns"] = read_turns(kept["turns"], where)
-    must(row["form"] != "turns" or kept.get("turns"), "turns", "is missing: a trial of the form 'turns' needs them")
+
+def _check_optional(row, must):
+    "What a trial may have."
     for key, kind in dict(group=dict, facts=dict, source=dict, prompt_words=list).items():
-        must(isinstance(kept.get(key, kind()), kind), key, f"is not a {'list' if kind is list else 'table'}")
-    must(all(isinstance(w, str) for w in kept.get("prompt_words", [])), "prompt_words", "is not a list of words")
-    must(all(isinstance(v, str | int | float | None) for v in kept.get("group", {}).values()), "group", "holds something that is no name")
-    must(is_range(kept.get("age_months")), "age_months", "is not two numbers, youngest and oldest")
+        must(isinstance(row.get(key, kind()), kind), key, f"is not a {'list' if kind is list else 'table'}")
+    must(all(isinstance(w, str) for w in row.get("prompt_words", [])), "prompt_words", "is not a list of words")
+    must(all(isinstance(v, str | int | float | None) for v in row.get("group", {}).values()), "group", "holds something that is no name")
+    must(is_range(row.get("age_months")), "age_months", "is not two numbers, youngest and oldest")
     for key in ("reveal_frame", "min_px"):
-        must(kept.get(key) is None or type(kept[key]) is int and kept[key] >= 0, key, "is not a whole number")
+        must(row.get(key) is None or type(row[key]) is int and row[key] >= 0, key, "is not a whole number")
     must(isinstance(row.get("split", "test"), str), "split", "is not a text")
     for key in ("quad_id", "foil_factor"):
-        must(isinstance(kept.get(key, ""), str | None), key, "is not a text")
-    return Trial(**kept)
+        must(isinstance(row.get(key, ""), str | None), key, "is not a text")
 
-# %% ../../nbs/core/03_trials.ipynb #66f64d69
+# %% ../../nbs/core/03_trials.ipynb #bb6efcca
 def read_row(line, where) -> dict:
     "The JSON object of a line, with texts that can be written again."
     try:
@@ -153,8 +164,7 @@ def read_exchange(
     where,  # named in the error
 ) -> dict:
     "Its context, choices and answer, checked against each other."
-    def must(ok, key, why):
-        if not ok: raise WrongInput(f"{where}: key {key!r} {why}")
+    must = partial(_must, where)
     context, choices, answer = read_parts(row["context"], f"{where}: key 'context'"), read_choices(row["choices"], where), row["answer"]
     must(isinstance(answer, list) and all(isinstance(a, str) for a in answer), "answer", "is not a list of choice ids")
     ids = [c.id for c in choices]

@@ -101,7 +101,12 @@ def _give(play, rng):
     play.wait(.3)
     return play.done("give", during)
 
-# %% ../../nbs/nursery/18_events.ipynb #d3565f90
+# %% ../../nbs/nursery/18_events.ipynb #35749086
+def _settled(play, seconds):
+    "Her hand goes back; after so many seconds she looks at the infant, and nothing draws the eye any more."
+    play.leave()
+    play.wait(seconds); play.look("infant", "neutral"); play.attract(None)
+
 def _opening(play, prop, opens, seconds=.9, steps=8):
     "Her hand opens or closes a prop: pulls the cloth, lifts the lid; a screen gets a push and falls flat by itself."
     way = [WAYS["smooth"](k / steps) for k in range(steps + 1)]
@@ -126,8 +131,7 @@ def _hide(play, rng):
     play.move(f"{play.toy.id}.inside", prop.id)
     during = start, play.now
     play.look("infant", "surprised")
-    play.leave()
-    play.wait(.5); play.look("infant", "neutral"); play.attract(None)
+    _settled(play, .5)
     return play.done("hide", during, prop=prop.kind)
 
 def _reveal(play, rng):
@@ -144,8 +148,7 @@ def _reveal(play, rng):
         play.take(.5)
         play.carry(beside(play.scene, prop, play.toy), 1., lift=.10)
     play.look("infant", "happy")
-    play.leave()
-    play.wait(.4); play.look("infant", "neutral"); play.attract(None)
+    _settled(play, .4)
     return play.done("reveal", during, prop=prop.kind)
 
 # %% ../../nbs/nursery/18_events.ipynb #9f767ffe

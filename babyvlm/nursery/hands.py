@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['reach_of', 'shoulder_of', 'resting_hand', 'infant_hand', 'infant_hands']
 
-# %% ../../nbs/nursery/07_hands.ipynb #cb36ee8c
+# %% ../../nbs/nursery/07_hands.ipynb #a01d86c8
 import math
 
 from ..core.basics import WrongInput
-from .people import SKINS
 from .render import capsule, columns, cross, dot, ellipsoid, minus, plus, scaled, unit
 
 # %% ../../nbs/nursery/07_hands.ipynb #709633cf

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Home', 'home', 'visits', 'way', 'Day', 'day']
 
-# %% ../../nbs/nursery/25_home.ipynb #e5f3115f
+# %% ../../nbs/nursery/25_home.ipynb #2ad1d60f
 import functools
 from dataclasses import dataclass, replace
 
@@ -15,9 +15,9 @@ from ..core.basics import rng
 from .people import Person, any_colour, draw_person
 from .pet import Pet, draw_pet
 from .render import Light
-from .rooms import LIGHTS, PLACES, Room, draw_room, places_at
+from .rooms import LIGHTS, PLACES, draw_room, places_at
 from .words import noun_shares, nouns_at, own_order
-from .world import DAYS_PER_MONTH, FIRST_WORDS, Recording, World, turned
+from .world import DAYS_PER_MONTH, Recording, World
 
 # %% ../../nbs/nursery/25_home.ipynb #c9acfd0d
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@
 __all__ = ['SKINS', 'HAIRS', 'BONE', 'POSTURES', 'Person', 'any_colour', 'draw_person', 'elbow', 'hand', 'posture_of',
            'caregiver', 'face', 'resting_wrist', 'wrist_for', 'cover_wrist']
 
-# %% ../../nbs/nursery/06_people.ipynb #34480bba
+# %% ../../nbs/nursery/06_people.ipynb #059ae8e3
 import math
 from dataclasses import dataclass
 
 from ..core.basics import WrongInput
-from .faces import EXPRESSIONS, STYLES, head_frame, head_parts
+from .faces import head_frame, head_parts
 from .render import capsule, columns, cross, dot, ellipsoid, minus, placed, plus, scaled, turn, unit
 
 # %% ../../nbs/nursery/06_people.ipynb #171cdd61

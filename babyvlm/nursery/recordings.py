@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['suffixes', 'transcript', 'utterance_rows', 'event_rows', 'write_recording', 'make_recordings', 'masks_at']
 
-# %% ../../nbs/nursery/30_recordings.ipynb #08a0858e
+# %% ../../nbs/nursery/30_recordings.ipynb #79f68f24
 import csv
 import gzip
 import hashlib
 import io
 import json
-import math
 import multiprocessing
 import os
 import threading

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Scene', 'draw_scene', 'point_of', 'parts', 'row_of', 'still', 'one_toy_scene', 'same_toys_scene', 'changed']
 
-# %% ../../nbs/nursery/13_scenes.ipynb #3a34e125
+# %% ../../nbs/nursery/13_scenes.ipynb #d3ef6374
 from dataclasses import dataclass, replace
 
 from ..core.basics import WrongInput
 from . import render as tracer
 from .head import seat, stance
-from .layout import FOV, Toy, arranged, pose
+from .layout import FOV, arranged, pose
 from .people import Person, caregiver, draw_person
 from .pet import draw_pet
 from .render import look_at

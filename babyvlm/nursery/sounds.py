@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['MATERIAL_OF', 'EVENT_SOUNDS', 'strike', 'hiss', 'glide', 'mixed', 'grains', 'sound_of', 'bands']
 
-# %% ../../nbs/nursery/22_sounds.ipynb #a8c97b16
+# %% ../../nbs/nursery/22_sounds.ipynb #759bd1b8
 import functools
 
 import numpy as np
 
 from ..core.basics import WrongInput, rng
-from .things import NOUNS, SOUND_TWINS
 from .voice import RATE
 
 # %% ../../nbs/nursery/22_sounds.ipynb #28216281

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Doing', 'whereabouts', 'facts', 'Line', 'line', 'utter', 'talk']
 
-# %% ../../nbs/nursery/20_speech.ipynb #a7fb63b0
+# %% ../../nbs/nursery/20_speech.ipynb #e904e307
 from collections import namedtuple
 from dataclasses import dataclass, replace
 
@@ -16,8 +16,9 @@ from .layout import Toy, frame_box
 from .scene import Scene
 from .things import COLOURS, FIRST_NOUNS
 from .words import (BABBLE, CARRIERS, CHILD_PAIRS, CHILD_WORDS, CORNERS, EVENT_LINES, FACTS, FIRST_CARRIERS, FIRST_ROUTINES, HIDDEN, NAMED_SIZES, NUMBERS,
-                                   PATTERN_WORDS, PLACE_PHRASES, SIDES, SOUND_WORDS, SPEAKER_TYPES, SURFACES, VOCABULARY, VOCALS, VOICES, WHERE,
-                                   counted, indefinite, noun_shares, plural, routines_at, slots)
+                                   PATTERN_WORDS, PLACE_PHRASES, SIDES, SOUND_WORDS, SPEAKER_TYPES, SURFACES, VOCALS, VOICES, WHERE,
+                                   indefinite, noun_shares, plural, routines_at, slots)
+from .world import DAYS_PER_MONTH
 
 # %% ../../nbs/nursery/20_speech.ipynb #8489e638
 def whereabouts(
@@ -167,7 +168,7 @@ def _happening(rng, scene, doing, nouns, **about):
     seen = (doing.kind, doing.phase) not in HIDDEN
     return Line(carrier.frame.format(**known), carrier.kind, toy and toy.id, seen, event=f"{doing.kind}/{doing.phase}", **about)
 
-# %% ../../nbs/nursery/20_speech.ipynb #136846bc
+# %% ../../nbs/nursery/20_speech.ipynb #d5e1e97d
 def _wrong(rng, said, toy, nouns, scene):
     "The line with the noun of something that is not in view, as when adults misspeak; the same line where it has no noun."
     here = [t.noun for t in scene.toys]
@@ -183,15 +184,46 @@ def _hides(doing, toy):
     "Whether the toy is out of sight by what is happening."
     return doing and toy.id == doing.toy and (doing.kind, doing.phase) in HIDDEN
 
-def _spoken_of(rng, scene, toy, carriers, names, nouns, doing, share, said_before, wrong, **about):
-    "A line about the scene: what happens in it, the last topic again, or the toy."
-    if doing and (rng.random() < share or _hides(doing, toy)) and (said := _happening(rng, scene, doing, names, **about)): return said
-    known = _moved(_named(facts(scene, toy), names, toy.noun), doing, toy)
-    about |= dict(target=toy.id, related=True)
-    said = (_again(rng, known, carriers, said_before, **about) if said_before else None) or line(rng, known, carriers, **about)
-    return _wrong(rng, said, toy, nouns, scene) if wrong and rng.random() < wrong else said
+# %% ../../nbs/nursery/20_speech.ipynb #b87d990b
+_Lexicon = namedtuple("_Lexicon", "months known nouns carriers zipf allowed")  # what may be said: age, nouns in use (None: all), nouns to draw from, frames, and two dials of `utter`
 
-# %% ../../nbs/nursery/20_speech.ipynb #dedd943c
+def _lexicon(age_days, nouns, known, zipf, allowed):
+    "What may be said to a child of that age."
+    months = None if age_days is None else age_days/DAYS_PER_MONTH
+    drawn = nouns if known is None else tuple(n for n in nouns if n in known) or nouns
+    carriers = FIRST_CARRIERS if months is None and known is None else [c for c in CARRIERS if c.from_month <= (months or 99)]
+    return _Lexicon(months, known, drawn, carriers, zipf, allowed)
+
+def _uttered(rng, scene, toy, words, doing):
+    "The infant's line: about nothing in view where the toy is hidden."
+    said = _child(rng, scene, toy, words.known, words.months)
+    return replace(said, related=False) if _hides(doing, toy) else said
+
+def _routine(rng, words, **about):
+    "A line that goes with no thing."
+    return Line(str(rng.choice(FIRST_ROUTINES if words.months is None else routines_at(words.months))), "routine", **about)
+
+def _absent(rng, scene, words, **about):
+    "A line about a toy that is elsewhere."
+    return line(rng, _elsewhere(rng, scene, words.nouns, words.zipf, words.allowed), [c for c in words.carriers if c.fact not in ("thing", "at")], **about)
+
+def _spoken_of(rng, scene, toy, words, doing, share, said_before, wrong, **about):
+    "A line about the scene: what happens in it, the last topic again, or the toy."
+    if doing and (rng.random() < share or _hides(doing, toy)) and (said := _happening(rng, scene, doing, words.known, **about)): return said
+    known = _moved(_named(facts(scene, toy), words.known, toy.noun), doing, toy)
+    about |= dict(target=toy.id, related=True)
+    said = (_again(rng, known, words.carriers, said_before, **about) if said_before else None) or line(rng, known, words.carriers, **about)
+    if not wrong or rng.random() >= wrong: return said
+    return _wrong(rng, said, toy, [n for n in words.nouns if words.allowed(n, toy.colour)], scene)
+
+def _fitting(draw, fits, said_before):
+    "The first of eight lines drawn that fits and, in the first four tries, does not parrot the last one; None where there is none."
+    for trial in range(8):
+        said = draw()
+        parrot = said_before is not None and said.text == said_before.text and trial < 4
+        if fits(said.text) and not parrot: return said
+
+# %% ../../nbs/nursery/20_speech.ipynb #d0ecaf31
 def utter(
     scene: Scene,
     rng: np.random.Generator,
@@ -211,25 +243,16 @@ def utter(
     doing: float = .7,         # share of related lines about what is happening
 ):                             # a `Line`, or None where nothing of the kind drawn fits
     "One line: who speaks and what about is drawn first, then words that fit."
-    months = None if age_days is None else age_days/30.4375
-    absent = nouns if known is None else tuple(n for n in nouns if n in known) or nouns
-    carriers = FIRST_CARRIERS if months is None and known is None else [c for c in CARRIERS if c.from_month <= (months or 99)]
-    voice, about, u = _voice(rng, others, months), rng.random(), rng.random()
-    toy = _topic(scene, rng, u, focus, nouns, zipf)
-    kept = _repeated(rng, scene, said_before, again)
-    strange = [n for n in absent if allowed(n, (kept or toy).colour)] if wrong else ()
-    event = Doing(*event) if event else None
+    words, event = _lexicon(age_days, nouns, known, zipf, allowed), Doing(*event) if event else None
+    voice, about, u = _voice(rng, others, words.months), rng.random(), rng.random()
+    toy, kept = _topic(scene, rng, u, focus, nouns, zipf), _repeated(rng, scene, said_before, again)
     who = dict(speaker=SPEAKER_TYPES[voice], voice=voice)
-    for trial in range(8):
-        if voice == "child":
-            said = _child(rng, scene, toy, known, months)
-            if _hides(event, toy): said = replace(said, related=False)
-        elif not kept and about < unrelated/2: said = Line(str(rng.choice(FIRST_ROUTINES if months is None else routines_at(months))), "routine", **who)
-        elif not kept and about < unrelated: said = line(rng, _elsewhere(rng, scene, absent, zipf, allowed), [c for c in carriers if c.fact not in ("thing", "at")], **who)
-        elif about > .97 and not event and months is not None and months > 10: said = Line(f"we are {PLACE_PHRASES[scene.room.place][0]}", "naming", related=True, **who)
-        else: said = _spoken_of(rng, scene, kept or toy, carriers, known, strange, event, doing, said_before if kept else None, wrong, **who)
-        parrot = said_before is not None and said.text == said_before.text and trial < 4
-        if fits(said.text) and not parrot: return said
+    if voice == "child": draw = lambda: _uttered(rng, scene, toy, words, event)
+    elif not kept and about < unrelated/2: draw = lambda: _routine(rng, words, **who)
+    elif not kept and about < unrelated: draw = lambda: _absent(rng, scene, words, **who)
+    elif about > .97 and not event and (words.months or 0) > 10: draw = lambda: Line(f"we are {PLACE_PHRASES[scene.room.place][0]}", "naming", related=True, **who)
+    else: draw = lambda: _spoken_of(rng, scene, kept or toy, words, event, doing, said_before if kept else None, wrong, **who)
+    return _fitting(draw, fits, said_before)
 
 def talk(
     scene: Scene,

@@ -6,11 +6,11 @@
 __all__ = ['ROLLERS', 'FLAT', 'STAGES', 'framed', 'toy_points', 'prop_points', 'head_points', 'with_toy', 'seated', 'inside',
            'beside', 'between', 'rolling_way', 'base_of']
 
-# %% ../../nbs/nursery/17_stage.ipynb #cddea87f
+# %% ../../nbs/nursery/17_stage.ipynb #c461dc3a
 import math
 from dataclasses import replace
 
-from .layout import FOV, frame_box
+from .layout import FOV, covered, frame_box
 from .people import any_colour, face, wrist_for
 from .props import RAMP, Prop, footprint
 from .render import dot, look_at, minus, plus, scaled
@@ -63,13 +63,8 @@ def head_points(scene, reach=None):
     heads = [face(scene.person, scene.room.surface, w, scene.posture) for w in wrists]
     return [plus(her, (0., 0., z)) for her in heads for z in (.13, -.12)]
 
-# %% ../../nbs/nursery/17_stage.ipynb #526e8889
+# %% ../../nbs/nursery/17_stage.ipynb #392b296b
 def with_toy(scene, toy): return replace(scene, toys=tuple(toy if t.id == toy.id else t for t in scene.toys))
-
-def _overlap(a, b):
-    "Share of the smaller of two boxes that the other covers."
-    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    return max(w, 0) * max(h, 0) / min((c[2] - c[0]) * (c[3] - c[1]) for c in (a, b))
 
 def _picture_box(camera, points):
     "About where points are in the picture, as of `frame_box`."
@@ -88,7 +83,7 @@ def _is_free(scene, toy, others, circles):
     apart = apart and all(math.hypot(x - cx, y - cy) > r + c + .01 for (cx, cy), c in circles)
     if not apart: return False
     seen, props = frame_box(scene.camera, toy), [_picture_box(scene.camera, prop_points(p)) for p in scene.props]
-    return max(map(abs, seen)) < .5 and all(_overlap(seen, box) < .1 for box in [*props, *(frame_box(scene.camera, o) for o in others)])
+    return max(map(abs, seen)) < .5 and all(covered(seen, box) < .1 for box in [*props, *(frame_box(scene.camera, o) for o in others)])
 
 def _tries(scene, rng, toy):
     "The toy where it is, and in other places."

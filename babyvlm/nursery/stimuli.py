@@ -8,7 +8,7 @@ __all__ = ['AGES', 'NAMING', 'COLOURING', 'FILM', 'FILM_FPS', 'HIDEABLE', 'TASKS
            'picture_vocabulary_many', 'choose_text', 'localization', 'counting', 'Vanishing', 'vanishing',
            'permanence_vanish', 'write_first_words']
 
-# %% ../../nbs/nursery/31_stimuli.ipynb #864002d9
+# %% ../../nbs/nursery/31_stimuli.ipynb #b35938f5
 import math
 import multiprocessing
 import os
@@ -21,9 +21,10 @@ from tqdm.auto import tqdm
 from .. import __version__
 from ..core.basics import WrongInput, rng
 from ..core.trials import Choice, Part, Trial, TrialsWriter
+from .props import screen
 from .scene import changed, draw_scene, one_toy_scene, same_toys_scene, still
-from .speech import CORNERS, counted, indefinite
-from .things import COLOURS, FIRST_NOUNS, FIRST_SIZES, height, radius, screen
+from .things import COLOURS, FIRST_NOUNS, FIRST_SIZES, NOUNS, height, radius
+from .words import CORNERS, counted, indefinite
 
 # %% ../../nbs/nursery/31_stimuli.ipynb #0142a87c
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Still:
         image, row = still(self.scene(seed), px, rng(seed, "stimuli", self, "noise"), truth=True)
         return image, [dict(noun=o["noun"], colour=o["colour"], size=o["size"], visible_px=o["visible_px"]) for o in row["objects"]]
 
-# %% ../../nbs/nursery/31_stimuli.ipynb #8bad8b6b
+# %% ../../nbs/nursery/31_stimuli.ipynb #710c9926
 def _take(job):
     "Draw one order, in a process of its own."
     order, seed, px = job
@@ -62,8 +63,10 @@ class Studio:
         px=64,           # side of the pictures
         workers=1,       # processes; as many as there are cores when None
         suite="first_words",
+        nouns=FIRST_NOUNS,  # of the things in the pictures
+        split="test",    # "train": for learners to practise on
     ):
-        self.writer, self.seed, self.px, self.suite, self.shelf = writer, seed, px, suite, {}
+        self.writer, self.seed, self.px, self.suite, self.nouns, self.split, self.shelf = writer, seed, px, suite, tuple(nouns), split, {}
         workers = workers or os.cpu_count() or 1
         self.pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) if workers > 1 else None
 
@@ -98,22 +101,23 @@ class Studio:
         words = dict.fromkeys(w for p in fields["context"] if p.type == "text" for w in p.text.split())
         words |= dict.fromkeys(w for c in fields["choices"] for w in c.statement.split())
         source = dict(generator="babyvlm.nursery.stimuli", version=__version__, seed=self.seed, synthetic=True, licence="CC0-1.0", release_level="Public")
-        self.writer.add(Trial(f"{task}-{number:04d}", self.suite, task, prompt_words=list(words), source=source, age_months=AGES.get(task), **fields))
+        self.writer.add(Trial(f"{task}-{number:04d}", self.suite, task, prompt_words=list(words), source=source, age_months=AGES.get(task), split=self.split, **fields))
 
 AGES = dict(looking_while_listening=[6, 14], picture_vocabulary=[25, 42], counting=[30, 42], permanence_vanish=[3.5, 5])  # months, of children tested in this way
 
-# %% ../../nbs/nursery/31_stimuli.ipynb #19ee9521
+# %% ../../nbs/nursery/31_stimuli.ipynb #2f21c14b
 def design(
-    n: int,    # trials wanted of each task
-    seed=0,    # orders nouns and colours
+    n: int,             # trials wanted of each task
+    seed=0,             # orders nouns and colours
+    words=FIRST_NOUNS,  # the nouns
 ) -> list:     # of `Still`, noun by noun
     "One-toy pictures with nouns, colours and instances fully crossed: the largest design of at most `n` pictures."
     if n < 16:
         raise WrongInput(f"n: {n} trials are too few to balance four nouns and four colours; ask for 16 or more")
     stream = rng(seed, "stimuli", "design")
-    many = min(len(FIRST_NOUNS), n // 4)
+    many = min(len(words), n // 4)
     shades = min(len(COLOURS), n // many)
-    nouns, colours = ([str(w) for w in stream.permutation(list(words))[:k]] for words, k in ((FIRST_NOUNS, many), (COLOURS, shades)))
+    nouns, colours = ([str(w) for w in stream.permutation(list(some))[:k]] for some, k in ((words, many), (COLOURS, shades)))
     return [Still("one", ((noun, colour, list(FIRST_SIZES)[(take + k) % 2]),), take)
             for k, noun in enumerate(nouns) for take in range(n // (many * shades)) for colour in colours]
 
@@ -162,7 +166,7 @@ def choose_image(
     studio.add(task, number, form="choose_image", context=[Part("text", worded(frame, toys[right]["noun"], toys[right]["colour"]))], choices=choices,
                answer=[str(right)], chance=1 / len(orders), group=dict(scene=scene, noun=toys[right]["noun"], child="nursery"), facts=facts, **fields)
 
-# %% ../../nbs/nursery/31_stimuli.ipynb #3ed4e9d3
+# %% ../../nbs/nursery/31_stimuli.ipynb #751bea21
 def _sets_asked(studio, task, sets, **fields):
     "Ask for each picture of each set."
     stream = rng(studio.seed, "stimuli", task, "frames")
@@ -177,22 +181,22 @@ def picture_vocabulary(
     n,       # trials at most
 ):
     "Four pictures of one toy each: which is the duck?"
-    _sets_asked(studio, "picture_vocabulary", company(design(n, studio.seed), 4, rng(studio.seed, "stimuli", "fours")), min_px=32)
+    _sets_asked(studio, "picture_vocabulary", company(design(n, studio.seed, studio.nouns), 4, rng(studio.seed, "stimuli", "fours")), min_px=32)
 
 def looking_while_listening(
     studio,  # a `Studio`
     n,       # trials at most
 ):
     "Two pictures side by side: where is the duck? Each is asked for once, so that sides are even."
-    _sets_asked(studio, "looking_while_listening", company(design(n, studio.seed), 2, rng(studio.seed, "stimuli", "twos")), min_px=32)
+    _sets_asked(studio, "looking_while_listening", company(design(n, studio.seed, studio.nouns), 2, rng(studio.seed, "stimuli", "twos")), min_px=32)
 
-# %% ../../nbs/nursery/31_stimuli.ipynb #2b9915c5
+# %% ../../nbs/nursery/31_stimuli.ipynb #0e4c16b2
 def colour_words(
     studio,  # a `Studio`
     n,       # trials at most
 ):
     "Four pictures of one kind of toy: which is the red one?"
-    orders, stream, circles = design(n, studio.seed), rng(studio.seed, "stimuli", "colour_words"), {}
+    orders, stream, circles = design(n, studio.seed, studio.nouns), rng(studio.seed, "stimuli", "colour_words"), {}
     studio.shoot(orders, "colour_words")
     for k in stream.permutation(len(orders)): circles.setdefault((orders[k].toys[0][0], orders[k].take), []).append(orders[k])
     number = 0
@@ -203,7 +207,7 @@ def colour_words(
             choose_image(studio, "colour_words", number, chosen, right, COLOURING[k % len(COLOURING)], f"{noun}_{take}", foil_factor="colour", min_px=32)
             number += 1
 
-# %% ../../nbs/nursery/31_stimuli.ipynb #b6791c0e
+# %% ../../nbs/nursery/31_stimuli.ipynb #048c21d1
 def _crowd(noun, strangers, count, stream):
     "The toys of one scene: the one asked for, then others."
     others = [str(w) for w in stream.permutation(strangers)[:count - 1]]
@@ -216,13 +220,13 @@ def picture_vocabulary_many(
     "Four pictures with equally many toys: which has the duck?"
     stream, sets = rng(studio.seed, "stimuli", "many"), []
     while len(sets) < n // 4:
-        words = [str(w) for w in stream.permutation(FIRST_NOUNS)]
-        for k in range(0, len(words), 4):
+        words = [str(w) for w in stream.permutation(studio.nouns)]
+        for k in range(0, len(words) - 3, 4):
             asked, strangers = words[k:k + 4], words[:k] + words[k + 4:]
             sets.append([Still("many", _crowd(noun, strangers, 2 + len(sets) % 3, stream), len(sets)) for noun in asked])
     _sets_asked(studio, "picture_vocabulary_many", sets[:n // 4], min_px=48)
 
-# %% ../../nbs/nursery/31_stimuli.ipynb #48e22f16
+# %% ../../nbs/nursery/31_stimuli.ipynb #8c6bbe0b
 def choose_text(
     studio,      # a `Studio`
     task,        # its key
@@ -239,19 +243,19 @@ def choose_text(
     studio.add(task, number, form="choose_text", context=[Part("image", path=path)], choices=choices, answer=[str(right)], chance=1 / len(statements),
                group=dict(scene=f"{task}_{number:03d}", noun=facts["noun"], child="nursery"), facts=facts, **fields)
 
-def _spread(n, seed, task):
+def _spread(n, studio, task):
     "`n` toys, nouns in turn, sizes in turn within nouns, any colour; with a number from 0 to 3, each as often for each noun."
-    stream = rng(seed, "stimuli", task)
-    nouns, colours = [str(w) for w in stream.permutation(FIRST_NOUNS)], list(COLOURS)
+    stream = rng(studio.seed, "stimuli", task)
+    nouns, colours = [str(w) for w in stream.permutation(studio.nouns)], list(COLOURS)
     return [((nouns[k % len(nouns)], str(stream.choice(colours)), list(FIRST_SIZES)[(k // (4 * len(nouns)) + k) % 2]), (k // len(nouns) + k) % 4) for k in range(n)]
 
-# %% ../../nbs/nursery/31_stimuli.ipynb #698a5ba5
+# %% ../../nbs/nursery/31_stimuli.ipynb #89d29a36
 def localization(
     studio,  # a `Studio`
     n,       # trials
 ):
     "One toy in a quarter of the picture: where is it, as the viewer sees it?"
-    orders = [(Still("corner", (toy,), k, CORNERS[place]), place) for k, (toy, place) in enumerate(_spread(n, studio.seed, "localization"))]
+    orders = [(Still("corner", (toy,), k, CORNERS[place]), place) for k, (toy, place) in enumerate(_spread(n, studio, "localization"))]
     studio.shoot([order for order, _ in orders], "localization")
     for k, (order, place) in enumerate(orders):
         statements = [f"the {order.toys[0][0]} is on the {corner}" for corner in CORNERS]
@@ -262,7 +266,7 @@ def counting(
     n,       # trials
 ):
     "One to four equal toys: how many?"
-    orders = [(Still("same", (toy,) * (more + 1), k), more) for k, (toy, more) in enumerate(_spread(n, studio.seed, "counting"))]
+    orders = [(Still("same", (toy,) * (more + 1), k), more) for k, (toy, more) in enumerate(_spread(n, studio, "counting"))]
     studio.shoot([order for order, _ in orders], "counting")
     for k, (order, more) in enumerate(orders):
         statements = [counted(number, order.toys[0][0]) for number in (1, 2, 3, 4)]
@@ -344,7 +348,7 @@ def permanence_vanish(
             studio.add(task, 4 * q + k, form="surprise", context=[Part("clip", path=path)], choices=[], answer=[], chance=.5, quad_id=f"{task}_{q:03d}",
                        reveal_frame=reveal, group=dict(scene=f"{task}_{q:03d}", noun=toy.noun, child="nursery"), facts=facts, foil_factor="possibility", min_px=32)
 
-# %% ../../nbs/nursery/31_stimuli.ipynb #eee5687d
+# %% ../../nbs/nursery/31_stimuli.ipynb #54656280
 TASKS = dict(picture_vocabulary=picture_vocabulary, looking_while_listening=looking_while_listening, colour_words=colour_words,
              picture_vocabulary_many=picture_vocabulary_many, localization=localization, counting=counting)
 
@@ -356,15 +360,22 @@ def write_first_words(
     permanence=8,    # quadruplets of films
     workers=None,    # processes; as many as there are cores when None
     tasks=tuple(TASKS),  # which of `TASKS`
+    nouns=FIRST_NOUNS,   # of the things in the pictures
+    split="test",        # "train" to practise on: other scenes for the same seed
 ):
     "Write the suite `first_words`; returns its folder. Raises `WrongInput` for sizes that cannot be balanced."
+    if split not in ("train", "test"): raise WrongInput(f"split {split!r} is not train or test")
+    if strange := sorted(set(nouns) - set(NOUNS)): raise WrongInput(f"noun {strange[0]!r} is not one of {', '.join(NOUNS)}")
     for task in tasks:
         if task not in TASKS: raise WrongInput(f"task {task!r} is not one of {', '.join(TASKS)}")
     if px < 32:
         raise WrongInput(f"px: {px} pixels are too few to tell a duck from a boat; ask for 32 or more")
-    design(n, seed)
-    with TrialsWriter(out, dict(name="babyvlm.nursery.stimuli", version=__version__, n=n, px=px, permanence=permanence, tasks=list(tasks)), seed) as writer, \
-         Studio(writer, seed, px, workers if n > 64 else 1) as studio:
+    if len(nouns) < 8: raise WrongInput(f"nouns: {len(nouns)} are too few for four choices and strangers beside them; give 8 or more")
+    scenes = seed if split == "test" else int(rng(seed, split).integers(2**53))
+    design(n, scenes, nouns)
+    more = {} if split == "test" and tuple(nouns) == FIRST_NOUNS else dict(nouns=list(nouns), split=split)
+    card = dict(name="babyvlm.nursery.stimuli", version=__version__, n=n, px=px, permanence=permanence, tasks=list(tasks), **more)
+    with TrialsWriter(out, card, seed) as writer, Studio(writer, scenes, px, workers if n > 64 else 1, nouns=nouns, split=split) as studio:
         for task in tasks: TASKS[task](studio, n)
         permanence_vanish(studio, permanence)
     return writer.path

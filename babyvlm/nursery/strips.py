@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['telling_times', 'film_strip']
 
-# %% ../../nbs/nursery/32_a_day.ipynb #77f43a39
+# %% ../../nbs/nursery/32_a_day.ipynb #731f0655
 from textwrap import fill
 
 from ..core.show import show_grid
 from .script import Script, script, speaking
 from .voice import duration
-from .world import Recording, World, plan
+from .world import Recording, World
 
 # %% ../../nbs/nursery/32_a_day.ipynb #6f9227b7
 def telling_times(

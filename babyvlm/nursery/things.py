@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['TOYS', 'FIRST_NOUNS', 'SOUND_TWINS', 'NOUNS', 'SIZES', 'FIRST_SIZES', 'PATTERNS', 'MATERIALS', 'toy', 'radius',
-           'height', 'sheet', 'screen']
+           'height', 'sheet']
 
-# %% ../../nbs/nursery/02_things.ipynb #f4eb6873
+# %% ../../nbs/nursery/02_things.ipynb #cbcc077b
 import math
 
 import numpy as np
 
 from ..core.basics import WrongInput
-from .render import box, placed, rotated
+from .render import placed
 from .shapes import COLOURS, SHAPES, TRIMS, photo, shape
 
 # %% ../../nbs/nursery/02_things.ipynb #60aa9fd6
@@ -114,17 +114,3 @@ def sheet(
     blank = [np.full((px, px, 3), 255, np.uint8)] * (-len(pictures) % cols)
     rows = [np.concatenate((pictures + blank)[k:k + cols], 1) for k in range(0, len(pictures), cols)]
     return np.concatenate(rows), answers
-
-# %% ../../nbs/nursery/02_things.ipynb #8a5b6351
-def screen(
-    position,               # (x, y, z) of the middle of its lower edge, metres
-    width=.42,              # metres
-    height=.22,             # metres
-    fold=0.,                # 0 upright … 1 flat on the table, towards the infant
-    colour=(.75, .72, .62), # linear rgb of the checks
-    colour2=(.25, .30, .5),
-) -> list:
-    "A checked board: owner `screen`."
-    x, y, z = position
-    board = box((x, y, z + height / 2 + .006), (width / 2, .006, height / 2), colour, colour2=colour2, pattern="checks", owner="screen")
-    return rotated([board], fold * math.pi / 2, (1, 0, 0), (x, y, z + .006))

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['CHAT_CODES', 'vtt', 'chat_age', 'chat']
 
-# %% ../../nbs/nursery/23_transcripts.ipynb #41dc504c
+# %% ../../nbs/nursery/23_transcripts.ipynb #0b5cffc0
 from ..core.basics import WrongInput
-from .words import SPEAKER_TYPES
+from .world import DAYS_PER_MONTH
 
 # %% ../../nbs/nursery/23_transcripts.ipynb #cb4fae36
 def _clock(seconds):
@@ -36,7 +36,7 @@ def vtt(
             f"<v.{u.line.speaker} {u.line.voice}>{_cue_text(u, words, offset_s)}\n" for u in kept]
     return "WEBVTT\n\n" + "\n".join(cues)
 
-# %% ../../nbs/nursery/23_transcripts.ipynb #25b71a1f
+# %% ../../nbs/nursery/23_transcripts.ipynb #644e879a
 CHAT_CODES = dict(child=("CHI", "Target_Child"), caregiver=("MOT", "Mother"), father=("FAT", "Father"), grandmother=("GRA", "Grandmother"), sibling=("SIB", "Sibling"))
 _SEX = dict(caregiver="female", father="male", grandmother="female")
 
@@ -44,7 +44,7 @@ def chat_age(
     age_days: int,
 ) -> str:
     "An age as CHAT writes it: years;months.days."
-    months, days = divmod(age_days, 30.4375)
+    months, days = divmod(age_days, DAYS_PER_MONTH)
     return f"{int(months)//12};{int(months)%12:02d}.{int(days):02d}"
 
 def _header(said, recording):
