@@ -12,7 +12,7 @@ parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 config = parser["DEFAULT"]
 shipped = {"data_samples": here / "data_samples", "tutorials": here / "nbs" / "tutorials"}
-extras = ("dev", "docs", "speech", "elan", "chat", "cluster", "asr")
+extras = ("dev", "docs", "speech", "elan", "chat", "cluster", "asr", "track")
 
 
 class BuildWithSamples(build_py):

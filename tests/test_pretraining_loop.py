@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from babyvlm.core.basics import WrongInput
 from babyvlm.core.device import autocast, deterministic, free_memory, precision
@@ -246,6 +247,12 @@ def test_callbacks_are_short_and_neutral(tokenizer, tmp_path, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(watched.values(), trained().values()))
     rows = [json.loads(line) for line in open(tmp_path / "metrics.jsonl")]
     assert ["sample" in row for row in rows] == [False, True] * 2 and bar.bar.n == 4 and {name for name, *_ in sent} >= {"loss", "lr", "words"}
+    board = TensorBoard(tmp_path / "board")
+    trained(board)
+    board.writer.close()
+    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    assert [e.step for e in events.Scalars("loss")] == [1, 2, 3, 4]
+    assert [e.value for e in events.Scalars("loss")] == pytest.approx([row["loss"] for row in rows])
     real = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", lambda name, *rest: (_ for _ in ()).throw(ImportError(name)) if name == "torch.utils.tensorboard" else real(name, *rest))
     with pytest.raises(WrongInput, match=r"babyvlm\[track\]"):
