@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STORIES', 'FALLS', 'SHELF', 'Film', 'film', 'Films', 'write_films']
 
-# %% ../../nbs/nursery/33_hide_and_seek.ipynb #2d7bddc7
+# %% ../../nbs/nursery/33_hide_and_seek.ipynb #61f184e3
 import math
 import multiprocessing
 import os
@@ -21,7 +21,8 @@ from ..core.basics import WrongInput, make_folder, rng, write_json
 from ..core.corpus import write_table
 from ..core.records import encode_image
 from .scene import changed, draw_scene, still
-from .things import FIRST_NOUNS, height, radius, screen
+from .props import screen
+from .things import FIRST_NOUNS, height, radius
 
 # %% ../../nbs/nursery/33_hide_and_seek.ipynb #59f58eb5
 STORIES = dict(hides=.38, leaves=.38, covered=.08, bare=.08, passes=.04, returns=.04)   # how often each is told
