@@ -27,6 +27,7 @@ from .nursery.stream import *
 from .nursery.things import *
 from .nursery.world import *
 from .pretraining.recipes import *
+from .pretraining.stages import *
 from .widgets.clip_inspector import *
 
 # %% ../nbs/99_all.ipynb #816945b7

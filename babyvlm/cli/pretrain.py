@@ -1,4 +1,4 @@
-"""`babyvlm pretrain`: a corpus and a recipe, by name or in a file, to a run. Explained in nbs/pretraining/26_recipes.ipynb."""
+"""`babyvlm pretrain`: a corpus and a recipe, by name or in a file, to a run. Explained in nbs/pretraining/28_recipes.ipynb."""
 
 import json
 from pathlib import Path
