@@ -9,8 +9,6 @@ of held-out scenes. Everything in OUT can be continued. Writes OUT/learning.json
 
 import argparse
 import datetime
-import inspect
-import json
 import platform
 import time
 from pathlib import Path
@@ -45,7 +43,7 @@ def corpus_of(out, seed, plan):
     make_recordings(out / "recordings", FIRST_WORDS, seed=seed, **plan["world"])
     corpus = curate(out / "recordings", out / "corpus", fps=plan["world"]["fps"], px=plan["world"]["px"], seed=seed)
     if "instruct" not in corpus.card.get("views", {}):
-        add_instruct(out / "corpus", training_trials(out / "instruct", seed, plan))
+        add_instruct(out / "corpus", write_trials(out / "instruct", seed, plan, plan["instruct"], 0, "train"))
     return out / "corpus"
 
 
@@ -56,19 +54,8 @@ def nouns_of(plan):
 
 def write_trials(folder, seed, plan, n, permanence, split):
     "A trials folder of the plan's nouns, made once; training trials show other scenes."
-    asked = dict(nouns=nouns_of(plan), split=split)
-    known = {k: v for k, v in asked.items() if k in inspect.signature(write_first_words).parameters}
-    seed = seed if "split" in known or split == "test" else 1000 + seed
     if not (folder / "trials.json").is_file():
-        write_first_words(folder, n=n, seed=seed, permanence=permanence, **known)
-    return folder
-
-
-def training_trials(folder, seed, plan):
-    "Trials of the split `train`."
-    folder = write_trials(folder, seed, plan, plan["instruct"], 0, "train")
-    lines = [json.loads(line) | dict(split="train") for line in (folder / "trials.jsonl").read_text().splitlines()]
-    (folder / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        write_first_words(folder, n=n, seed=seed, permanence=permanence, nouns=nouns_of(plan), split=split)
     return folder
 
 
