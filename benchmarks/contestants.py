@@ -216,10 +216,12 @@ def stand_in_operators():
         sys.modules.pop("torchvision", None)
     else:
         return
-    library = torch.library.Library("torchvision", "DEF")
+    from torch import library
+
+    operators = library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library  # it must be kept
+        operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return operators  # it must be kept
 
 
 class OpenClip:

@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['SCHEMES', 'MILLION', 'tracks', 'sources_of', 'corpus_entry', 'source_entry', 'barred', 'make_ledger']
 
-# %% ../../nbs/pretraining/23_ledger.ipynb #743d6092
+# %% ../../nbs/pretraining/23_ledger.ipynb #b7b3f5da
 import re
-from pathlib import Path
 
 # %% ../../nbs/pretraining/23_ledger.ipynb #cd8189af
 SCHEMES = {"SAYCam": re.compile(r"[a-z]_m\d\d(d\d\d)?_\d\d"), "BabyView": re.compile(r"rec[a-z0-9]{14}", re.I)}

@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['step_seconds', 'steps_in', 'flops_of', 'usual_way', 'go', 'time_ways', 'fastest']
 
-# %% ../../nbs/pretraining/19_speed.ipynb #7693bee3
+# %% ../../nbs/pretraining/19_speed.ipynb #2cf7f5fb
 import copy
 import time
 from statistics import median
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 from .continuation import undisturbed
 
