@@ -161,7 +161,7 @@ def pretrain(
 def milestones(
     run: Annotated[str, typer.Argument(help="A run folder, or a transformers folder or name.")],
     out: Annotated[Path, typer.Argument(help="Report folder to make or continue.")],
-    suite: Annotated[str, typer.Option(help="Which suite to make and judge.")] = "first_words",
+    suite: Annotated[str, typer.Option(help="Which suite to make and judge: first_words, toolbox, permanence, social, language, number, space, memory, or all.")] = "first_words",
     trials: Annotated[Path | None, typer.Option(help="A trials folder, or published items in any known layout, to judge instead.")] = None,
     checkpoints: Annotated[str, typer.Option(help="latest, or all: a learning curve.")] = "latest",
     children: Annotated[Path | None, typer.Option(help="A table of children's ages and scores, drawn beside the learner's.")] = None,

@@ -45,8 +45,8 @@ def judge_runs(runs, out, trials=None, suite="first_words", seed=0, trials_count
     out = make_folder(out)
     if not any((out / card).exists() for card in ("milestones.json", "trials")) and any(out.iterdir()):
         raise WrongInput(f"{out} holds other files and no report; choose a new or empty folder")
-    source = trials if trials is not None else make_suite(suite, out / "trials", seed, trials_count)
     own = [learner for learner in learners if not getattr(learner, "checkpoint_of", None)]  # asking an earlier one would load it
+    source = trials if trials is not None else make_suite(suite, out / "trials", seed, trials_count, sight(own))
     most = [m for learner in own if (m := getattr(learner, "max_pictures", None)) and m >= 2]
     stimuli = open_trials(source, out / "trials", splits="test", longest=min(most, default=None))  # long published items are cut, and the report says so
     report = judge(learners, stimuli, out, corpus=training_corpus(runs), seed=seed, children=curve, likeness=alike)
@@ -76,14 +76,19 @@ def start_of(run):
     return (read_json(card, "run").get("settings") or {}).get("start") if card.is_file() else None
 
 
-def make_suite(suite, folder, seed, count):
-    "The trials folder of a suite, made by the nursery unless it is there already."
-    from babyvlm.nursery.stimuli import suites
+def sight(learners):
+    "The side of the pictures to draw for some learners: what the best eye among them sees, from 64 to 128 px; some tasks ask about eyes and patterns."
+    return max([64, *(min(128, px) for learner in learners if (px := getattr(learner, "max_px", None)))])
+
+
+def make_suite(suite, folder, seed, count, px=64):
+    "The trials folder of a suite, made by the nursery unless it is there already; the plain suite is drawn at 64 px for everybody."
+    from babyvlm.nursery.suites import suites
 
     if suite not in suites:
         raise WrongInput(f"--suite: {suite!r} is not one of {', '.join(suites)}")
     if not (folder / "trials.json").is_file():
-        suites[suite](folder, n=count, seed=seed)
+        suites[suite](folder, n=count, seed=seed, px=64 if suite == "first_words" else px)
     return folder
 
 

@@ -40,7 +40,7 @@ class NormFact:
         many = f"{self.n} children" if self.n else "number of children not given"
         return f"{self.statement} {self.statistic} ({many}; {self.source}). {self.standing}".strip()
 
-# %% ../../nbs/milestones/40_norms.ipynb #68fbcdd8
+# %% ../../nbs/milestones/40_norms.ipynb #d6d5d6d5
 LANGUAGE = (
     NormFact("word_referent", "looking while listening, a parent naming one of two pictures", (6, 9), "look at the named picture more than chance would have it", 49,
             "Share of looks at the named picture above chance at 6–9 months, with a marked rise near 14 months.", "Bergelson & Swingley 2012; replication, 6–16 months",
@@ -56,27 +56,27 @@ LANGUAGE = (
     NormFact("word_order", "preferential looking at two events", (16, 28), "look at the event that the sentence describes", None, "Share of looks at the matching event.",
             "Golinkoff, Hirsh-Pasek et al. 1987", ("word_order",), "The ages are from memory of the field, the finding from the abstract."),
     NormFact("word_order_new_verbs", "preferential looking with verbs never heard", (21, 25), "look at the event that fits the order of words", None, "Four experiments, at 21 and at 25 months.",
-            "Gertner, Fisher & Eisengart 2006", ("word_order",)))
+            "Gertner, Fisher & Eisengart 2006", ("word_order", "who_does_what")))
 
-# %% ../../nbs/milestones/40_norms.ipynb #982d6d89
+# %% ../../nbs/milestones/40_norms.ipynb #c16d39b1
 MIND = (
     NormFact("permanence_looking", "the rotating screen, a violation of what is expected", (3.5, 5), "look longer at the impossible event", None,
-            "Looking time; fast habituators from 3.5 months, others from 4.5–5.", "Baillargeon 1987", ("permanence_vanish",), "What it shows is contested."),
-    NormFact("permanence_search", "searching for a fully hidden toy", (8, 9), "retrieve it", None, "Whether the toy is found.", "Piaget 1954", ("permanence_vanish",), "Quoted from later works."),
+            "Looking time; fast habituators from 3.5 months, others from 4.5–5.", "Baillargeon 1987", ("permanence_vanish", "permanence_solidity"), "What it shows is contested."),
+    NormFact("permanence_search", "searching for a fully hidden toy", (8, 9), "retrieve it", None, "Whether the toy is found.", "Piaget 1954", ("permanence_vanish", "delayed_search"), "Quoted from later works."),
     NormFact("a_not_b", "reaching after a delay (A, not B)", (7.5, 12), "come to stand longer delays", 25, "The delay at which they err grows about 2 s a month: under 2 s at 7.5 months, over 10 s at 12.",
-            "Diamond 1985", ("delayed_response",)),
+            "Diamond 1985", ("delayed_response", "a_not_b")),
     NormFact("delayed_response", "delayed response with two wells", (8, 12), "come to stand longer delays", 48, "The same growth as in A, not B; 12 children followed, 36 of different ages.",
-            "Diamond & Doar 1989", ("delayed_response",)),
-    NormFact("delayed_look", "an oculomotor delayed response", (6, 6), "hold a place for 3–5 s", None, "First look after the delay.", "Gilmore & Johnson 1995", ("delayed_response",)),
-    NormFact("peekaboo", "a peek-a-boo version of delayed response", (9, 9), "look to the right place above chance", 96, "Above chance after 10 and after 20 s.", "Memory 7(1), 1–17, 1999", ("delayed_response",)),
-    NormFact("short_memory", "two changing streams", (4, 13), "come to keep more than one thing in mind", None, "4–6.5 months: one item; 10–13: up to four.", "Ross-Sheehy, Oakes & Luck 2003", ("memory",)),
+            "Diamond & Doar 1989", ("delayed_response", "delayed_search", "delayed_response_hidden")),
+    NormFact("delayed_look", "an oculomotor delayed response", (6, 6), "hold a place for 3–5 s", None, "First look after the delay.", "Gilmore & Johnson 1995", ("delayed_response", "delayed_search")),
+    NormFact("peekaboo", "a peek-a-boo version of delayed response", (9, 9), "look to the right place above chance", 96, "Above chance after 10 and after 20 s.", "Memory 7(1), 1–17, 1999", ("delayed_response", "delayed_search")),
+    NormFact("short_memory", "two changing streams", (4, 13), "come to keep more than one thing in mind", None, "4–6.5 months: one item; 10–13: up to four.", "Ross-Sheehy, Oakes & Luck 2003", ("memory", "serial_recognition")),
     NormFact("one_shot", "one change among two things, seen once", (6, 8), "come to notice it", 76, "Not at 6 months, at 8 they do.", "Oakes et al. 2013", ("memory",)),
     NormFact("large_numbers", "looking at many dots", (6, 9), "come to tell closer numbers apart", None, "6 months: 1:2 (8 and 16), not 2:3; 9 months: 2:3 (8 and 12), not 4:5.",
-            "Xu & Spelke 2000; Xu, Spelke & Goddard 2005; Lipton & Spelke 2003, 2004", ("who_has_more",)),
+            "Xu & Spelke 2000; Xu, Spelke & Goddard 2005; Lipton & Spelke 2003, 2004", ("who_has_more", "approximate_number")),
     NormFact("small_sets", "searching a box and choosing crackers", (10, 14), "tell one to three things apart", None, "1 and 2, 2 and 3, 1 and 3 pass; 1 and 4 fails.", "Feigenson & Carey 2003, 2005",
             ("subitizing", "who_has_more"), "The ages are from memory of the field."),
     NormFact("give_a_number", "give-a-number", (30, 42), "learn one number word at a time, over about a year", 213, "Knower level, complete by about 42 months; the replication tested 39–74 months.",
-            "Wynn 1990, 1992; replication 2021", ("counting", "subitizing"), "Replicated; the number of children is the replication's."),
+            "Wynn 1990, 1992; replication 2021", ("counting", "subitizing", "number_words"), "Replicated; the number of children is the replication's."),
     NormFact("gaze", "following an adult's turn of the head", (9, 18), "come to follow open eyes rather than closed ones", 96, "9 months: no difference; 10–11: yes; 12–18: robust.", "Brooks & Meltzoff 2002, 2005", ("gaze_following",)),
     NormFact("joint_attention", "play with an adult", (9, 15), "come to share, then follow, then direct attention", 24, "Order of appearance, one group followed.", "Carpenter, Nagell & Tomasello 1998", ("joint_attention",),
             "The number of children is from memory of the field."))

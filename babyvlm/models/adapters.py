@@ -55,10 +55,10 @@ def fingerprint_of(
 
 def _first_line(error): return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
-# %% ../../nbs/models/10_adapters.ipynb #443a32a0
+# %% ../../nbs/models/10_adapters.ipynb #b3d3bf28
 class Stranger:
     "A model of `transformers` with its own tokenizer and preprocessing; of its past nothing is known."
-    min_px, seed, step, ledger, words_seen, words_heard, capture = 8, 0, 0, {}, None, None, None
+    min_px, seed, step, ledger, words_seen, words_heard, capture, adapt = 8, 0, 0, {}, None, None, None, None
     sees_pictures, max_pictures = True, None      # how many pictures one context may hold; None: any number
     remembered, together = 8192, 128              # pictures kept, and encoded at once
 

@@ -120,7 +120,7 @@ def _mouth(at, frame, look, size, mouth):
     if mouth > .05: lips.append(ellipsoid(at(0, .086, -.062), scaled((.024, .014, .005 + .018 * mouth), size), _THROAT, rotation=frame))
     return lips
 
-# %% ../../nbs/nursery/05_faces.ipynb #e59347ac
+# %% ../../nbs/nursery/05_faces.ipynb #86de12d1
 STYLES = ("short", "long", "bun", "curly", "bald", "cap")
 
 def _hair(at, frame, size, person):
@@ -156,9 +156,10 @@ def head_parts(
     blink=False,           # eyes closed
     feeling="neutral",     # one of `EXPRESSIONS`
     size=1.,               # of the head; 1 is .24 m high
+    turned=None,           # (x, y, z) the head is turned to; None: to what she looks at
 ) -> list:
     "A head's primitives; owners `ROLE_face` and, for the hair, `ROLE`."
-    look, frame = expression(feeling), head_frame(head, gaze)
+    look, frame = expression(feeling), head_frame(head, turned or gaze)
     at = lambda x, y, z: plus(head, turn(frame, scaled((x, y, z), size)))
     skin = lambda place, half: ellipsoid(at(*place), scaled(half, size), person.skin, rotation=frame)
     face = [skin((0, 0, 0), (.092, .100, .120)), skin((0, .104, -.016), (.013, .018, .018)), *[skin((side * .092, 0, 0), (.012, .020, .026)) for side in (-1, 1)]]

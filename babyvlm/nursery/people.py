@@ -240,7 +240,7 @@ def _arm(person, body, side, wrist, pointing, reach, floor, frame):
     arm = [capsule(shoulder, joint, .047, person.shirt), capsule(joint, goal, .034, person.skin)]
     return [p._replace(owner=person.role) for p in arm] + [p._replace(owner=f"{person.role}_hand") for p in hand(goal, along, across, -side, person.skin, finger)]
 
-# %% ../../nbs/nursery/06_people.ipynb #b53b67cf
+# %% ../../nbs/nursery/06_people.ipynb #a4f84a52
 def caregiver(
     person,                # who she is (or he, or the sibling)
     gaze,                  # (x, y, z) she looks at
@@ -252,16 +252,17 @@ def caregiver(
     wrists=(None, None),   # (x, y, z) where the hand at smaller x and that at larger x shall be; None: it rests, or points
     expression="neutral",  # one of `EXPRESSIONS`
     posture=None,          # one of `POSTURES`; None: as she likes
+    turned=None,           # (x, y, z) her head is turned to; None: to what she looks at
 ) -> list:
     "Her primitives; owners `ROLE`, `ROLE_face` and `ROLE_hand`. She leans as far as her hands need; raises `WrongInput` for an unknown expression or posture."
     body, wanted = _body(person, surface, wrists, posture)
-    gaze, goal = _own(person, gaze), pointing and _own(person, pointing)
+    gaze, goal, turned = _own(person, gaze), pointing and _own(person, pointing), turned and _own(person, turned)
     head, size = _head_of(person, body)
     chosen = 0 if goal is None or reach <= 0 else (1 if goal[0] >= 0 else -1)
     if chosen and wanted[chosen > 0]: chosen = -chosen                                        # that hand is busy
-    frame = head_frame(head, gaze)
+    frame = head_frame(head, turned or gaze)
     arms = [p for side in (-1, 1) for p in _arm(person, body, side, wanted[side > 0], goal if side == chosen else None, reach, surface / person.scale, frame)]
-    parts = [p._replace(owner=person.role) for p in _trunk(person, body)] + head_parts(person, head, gaze, mouth, blink, expression, size) + arms
+    parts = [p._replace(owner=person.role) for p in _trunk(person, body)] + head_parts(person, head, gaze, mouth, blink, expression, size, turned) + arms
     owners = dict.fromkeys(p.owner for p in parts)
     return [p for owner in owners for p in placed([q for q in parts if q.owner == owner], (person.x, person.y, 0.), person.facing, person.scale, owner)]
 

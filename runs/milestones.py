@@ -1,0 +1,210 @@
+"""Which milestones each learner meets, and which it does not: recipes × seeds on all suites, every claim beside its controls.
+
+    python runs/milestones.py OUT [--seeds 0 1 2] [--recipes clip babyllava predict] [--have FOLDER …] [--suites …] [--n 480] [--fast]
+
+A seed redraws world, initialisation and order; the trials are the same for all learners (seed 0 of the suites), so that they can be compared trial by trial.
+Runs that are there already are taken: OUT/seedN/RECIPE, or FOLDER/seedN/RECIPE for each `--have`. The others are trained: the plain world of the quickstart, with its steps;
+`predict` watches films of its own through the tower of its seed's `clip`. Everything in OUT can be continued. Each suite gets a report (OUT/reports/SUITE) of all learners.
+Writes OUT/milestones.json and OUT/milestones.md. `--fast` walks the same road with far too few of everything.
+
+Met: in every seed above guessing, the untrained twin, the learner's blinded selves and the best shortcut, the paired interval of each difference leaving out zero, with at least 400 trials.
+"""
+
+import argparse
+import datetime
+import platform
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from babyvlm.cli.quickstart import STEPS, WORLD, make_suite, sight
+from babyvlm.core.basics import WrongInput, make_folder, read_json, write_json
+from babyvlm.core.corpus import read_corpus
+from babyvlm.core.trials import read_trials
+from babyvlm.milestones.judge import judge
+from babyvlm.milestones.suites import milestone
+from babyvlm.milestones.verdicts import key_of
+from babyvlm.nursery.suites import suites
+
+RECIPES = ("clip", "babyllava", "predict")
+MET = ("can", "emerging")
+FULL = dict(world=WORLD, n=480, films=2000, steps=STEPS | dict(predict=6000))
+FAST = dict(world=dict(children=3, minutes=0.5, px=64, fps=1.0, pace=3.0, unrelated=0.3), n=16, films=24, steps=dict(clip=4, babyllava=4, predict=4))
+
+
+def corpus_of(out, seed, plan):
+    "The corpus of a seed's plain world."
+    from babyvlm.curation.pipeline import curate
+    from babyvlm.nursery.recordings import make_recordings
+    from babyvlm.nursery.world import FIRST_WORDS
+
+    make_recordings(out / "recordings", FIRST_WORDS, seed=seed, **plan["world"])
+    curate(out / "recordings", out / "corpus", fps=plan["world"]["fps"], px=plan["world"]["px"], seed=seed)
+    return out / "corpus"
+
+
+def trained(recipe, out, seed, plan, clip):
+    "One run; the generative learner and the predictor begin with the tower of `clip`."
+    from babyvlm.nursery.hide_and_seek import write_films
+    from babyvlm.pretraining.recipes import pretrain
+
+    if recipe == "predict":
+        data = out / "films" if (out / "films" / "corpus.json").is_file() else write_films(out / "films", plan["films"], seed=1000 + seed)
+    else:
+        data = corpus_of(out, seed, plan)
+    return pretrain(data, out / recipe, recipe, steps=plan["steps"].get(recipe), seed=seed, start=clip if recipe != "clip" else None, resume=True)
+
+
+def finished(folder):
+    return (folder / "run.json").is_file() and read_json(folder / "run.json", "run").get("status") == "finished"
+
+
+def runs_of(out, seed, recipes, plan, have=()):
+    "`{recipe: run folder}` of a seed: those that are there, the others trained."
+    found, here = {}, make_folder(out / f"seed{seed}")
+    for recipe in sorted(recipes, key=lambda r: r != "clip"):
+        there = next((Path(folder) / f"seed{seed}" / recipe for folder in (*have, out) if finished(Path(folder) / f"seed{seed}" / recipe)), None)
+        found[recipe] = there or trained(recipe, here, seed, plan, found.get("clip"))
+    return found
+
+
+def learners_of(out, seeds, recipes, plan, have):
+    "All learners, named by recipe and seed, and the corpus that the first was trained on."
+    from babyvlm.models.load import load_learner
+
+    learners, corpus = [], None
+    for seed in seeds:
+        for recipe, run in runs_of(out, seed, recipes, plan, have).items():
+            learner = load_learner(run)
+            learner.name, learner.seed = f"{recipe} {seed}", seed
+            learners.append(learner)
+            corpus = corpus or (corpus_beside(run) if recipe != "predict" else None)
+    return learners, corpus
+
+
+def corpus_beside(run):
+    "The corpus that a run was trained on: where its card says, or beside the run, where it lies after a move; None where neither is the same."
+    card = read_json(run / "run.json", "run").get("corpus") or {}
+    places = [path for path in (Path(str(card.get("path"))), run.resolve().parent / "corpus") if (path / "image.parquet").is_file()]
+    return next((corpus for corpus in map(read_corpus, places) if corpus.sha256 == card.get("sha256")), None)
+
+
+def lines_of(report, seeds, recipes):
+    "One line for each suite, task and recipe: its seeds together."
+    lines = {(t["suite"], t["task"], t["learner"]): t for t in report["tasks"]}
+    keys = dict.fromkeys((suite, task) for suite, task, _ in lines)
+    return [summary(suite, task, recipe, [lines[suite, task, f"{recipe} {seed}"] for seed in seeds]) for suite, task in keys for recipe in recipes]
+
+
+def summary(suite, task, recipe, lines):
+    "What the seeds of a recipe say together of one task."
+    keys = [key_of(t) for t in lines]
+    line = dict(suite=suite, task=task, recipe=recipe, title=milestone(suite, task).title, chance=lines[0]["chance"], n=lines[0]["n"], grades=keys, caution=milestone(suite, task).caution)
+    if "none" in keys:
+        return line | dict(outcome="cannot be asked", reason=lines[0]["reason"], scores=[], controls={}, lost_to={}, by={})
+    controls = {pair["vs"]: float(np.mean([bar_of(t, pair["vs"]) for t in lines])) for pair in lines[0]["comparisons"]}
+    lost = Counter(name_of(t, pair["vs"]) for t in lines for pair in t["comparisons"] if not pair["above"])
+    met = [key in MET for key in keys]
+    outcome = "met" if all(met) else "too few trials" if "few" in keys else "in some seeds" if any(met) else "colour is enough" if set(keys) == {"cue"} else "below guessing" if set(keys) == {"below"} else "not met"
+    return line | dict(outcome=outcome, reason="", scores=[[t["score"], t["lo"], t["hi"]] for t in lines], controls={k: round(v, 4) for k, v in controls.items()}, lost_to=dict(lost), by=parts(lines),
+                       heard=[t["heard_share"] for t in lines])  # fmt: skip
+
+
+def parts(lines):
+    "`{dial: {level: mean over seeds}}` of dials with a few levels; nouns are left to the reports."
+    tables = {name: levels for name, levels in lines[0].get("by", {}).items() if name != "noun" and len(levels) <= 8}
+    return {name: {level: round(float(np.mean([t["by"][name][level]["score"] for t in lines])), 4) for level in levels} for name, levels in tables.items()}
+
+
+def bar_of(line, vs):
+    return line["chance"] if vs == "chance" else line["baselines"][vs]["score"]
+
+
+def name_of(line, vs):
+    return (line["baselines"]["shortcut"] or {}).get("cue", vs) if vs == "shortcut" else vs
+
+
+def hundred(share):
+    return f"{100 * share:.0f}"
+
+
+def cell(row):
+    "One recipe on one task: its seeds, and the outcome."
+    if row["outcome"] == "cannot be asked":
+        return "–"
+    scores = " ".join(hundred(score) for score, *_ in row["scores"])
+    return f"**{scores}**" if row["outcome"] == "met" else f"{scores}{dict([('in some seeds', ' (some)'), ('colour is enough', ' (colour)'), ('below guessing', ' (below)'), ('too few trials', ' (few)')]).get(row['outcome'], '')}"
+
+
+def claim(row):
+    "A milestone that was met, beside everything it was compared with."
+    beside = ", ".join(f"{name.replace('_', ' ')} {hundred(value)}" for name, value in row["controls"].items())
+    return f"- **{row['recipe']}** meets *{row['title']}* ({row['suite']}/{row['task']}): {', '.join(f'{hundred(s)} [{hundred(lo)}, {hundred(hi)}]' for s, lo, hi in row['scores'])} of 100; {beside}.{' Caution: ' + row['caution'] if row['caution'] else ''}"
+
+
+def split(row):
+    "The same by its dials, in one line; empty where it has none."
+    told = [f"{name.replace('_', ' ')}: {', '.join(f'{level} {hundred(value)}' for level, value in levels.items())}" for name, levels in row["by"].items()]
+    return f"  - by {'; '.join(told)}" if told else ""
+
+
+def missed(row):
+    "A milestone that was not met, and by what."
+    lost = ", ".join(f"{name.replace('_', ' ')} ({count} of {len(row['grades'])})" for name, count in row["lost_to"].items())
+    return f"- {row['recipe']}, *{row['title']}* ({row['suite']}/{row['task']}): {row['outcome']}; {' '.join(hundred(s) for s, *_ in row['scores'])} of 100, guessing {hundred(row['chance'])}; not above {lost or 'the mastery line'}"
+
+
+def written(out, result):
+    "Both files."
+    write_json(out / "milestones.json", result)
+    rows, recipes = result["rows"], result["recipes"]
+    head = f"# Milestones: who meets which\n\n{result['date']}, {result['machine']}; seeds {', '.join(map(str, result['seeds']))}; {result['n']} trials a task. Right of 100, one number a seed; **bold**: met in every seed; – cannot be asked.\n"
+    lines = [head, f"| suite | task | guessing | {' | '.join(recipes)} |", "|" + " --- |" * (3 + len(recipes))]
+    for suite, task in dict.fromkeys((r["suite"], r["task"]) for r in rows):
+        some = {r["recipe"]: r for r in rows if (r["suite"], r["task"]) == (suite, task)}
+        lines.append(f"| {suite} | {next(iter(some.values()))['title']} | {hundred(next(iter(some.values()))['chance'])} | {' | '.join(cell(some[name]) for name in recipes)} |")
+    counted = [f"{name}: {sum(r['recipe'] == name and r['outcome'] == 'met' for r in rows)} of {sum(r['recipe'] == name and r['outcome'] != 'cannot be asked' for r in rows)} it can be asked" for name in recipes]
+    lines += ["", f"Met: {'; '.join(counted)}.", "\n## Met, each beside its controls\n", *[line for r in rows if r["outcome"] == "met" for line in (claim(r), split(r)) if line],
+              "\n## Not met\n", *[line for r in rows if r["outcome"] not in ("met", "cannot be asked") for line in (missed(r), split(r) if r["outcome"] in ("in some seeds", "below guessing") else "") if line]]  # fmt: skip
+    (out / "milestones.md").write_text("\n".join(lines) + "\n")
+
+
+def milestones(out, seeds=(0, 1, 2), recipes=RECIPES, names=None, n=None, have=(), fast=False):
+    "All learners on all suites; returns what is written to OUT/milestones.json."
+    known = [name for name in suites if name != "all"]
+    if unknown := set(names or ()) - set(known):
+        raise WrongInput(f"--suites: {sorted(unknown)[0]!r} is not one of {', '.join(known)}")
+    if unknown := set(recipes) - set(RECIPES):
+        raise WrongInput(f"--recipes: {sorted(unknown)[0]!r} is not one of {', '.join(RECIPES)}")
+    out, plan = make_folder(out), (FAST if fast else FULL) | (dict(n=n) if n else {})
+    learners, corpus = learners_of(out, seeds, recipes, plan, have)
+    result = dict(date=str(datetime.date.today()), machine=f"{platform.machine()}, {platform.system()}", seeds=list(seeds), recipes=list(recipes), n=plan["n"], fast=fast, minutes={}, rows=[])
+    for suite in names or known:
+        started, folder = time.time(), out / "reports" / suite / "trials"
+        make_folder(folder.parent)
+        make_suite(suite, folder, 0, plan["n"], sight(learners))
+        report = judge(learners, read_trials(folder), folder.parent, corpus=corpus, seed=0)
+        result["rows"] += lines_of(report, seeds, recipes)
+        result["minutes"][suite] = round((time.time() - started) / 60, 1)
+        written(out, result)
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
+    parser.add_argument("--suites", nargs="+")
+    parser.add_argument("--n", type=int)
+    parser.add_argument("--have", nargs="+", type=Path, default=[], help="folders that hold seedN/RECIPE")
+    parser.add_argument("--fast", action="store_true")
+    options = parser.parse_args()
+    milestones(options.out, options.seeds, options.recipes, options.suites, options.n, options.have, options.fast)
+    print((options.out / "milestones.md").read_text())
+
+
+if __name__ == "__main__":
+    main()
