@@ -234,6 +234,7 @@ def one_task(job):
     file, parameters = Path(out, "done", f"{suite}--{task}.json"), dict(n=plan["n"], seed=seed, runs=[str(run) for run in runs])
     if file.is_file() and (kept := read_json(file))["parameters"] == parameters:
         return kept
+    started = time.process_time()
     rate = speed(suite, task, plan, seed)
     folder, px = Path(out, "trials", f"{suite}--{task}"), max(64, rate["min_px"])
     shutil.rmtree(folder, ignore_errors=True)
@@ -247,7 +248,7 @@ def one_task(job):
     controls = plain_controls(trials) | films | {name: solvers[name] for name in (*BLIND, *ALSO) if name in solvers} | twins | trained(trials, runs)
     result = dict(parameters=parameters, suite=suite, task=task, form=counted[0].form, n=len(counted), trials=len(trials), px=px, chance=round(chance, 4), min_px=rate["min_px"],
                   scenes=len({t.group.get("scene") for t in counted}), twin=family, controls=controls, far=far(controls, chance, counted[0].form), alike_before=alike, balance=balance(trials), audit=verdict, told=told, speed=rate,
-                  made=dict(pictures=pictures, seconds=round(seconds, 1)), caution=milestone(suite, task).caution)  # fmt: skip
+                  made=dict(pictures=pictures, seconds=round(seconds, 1)), cpu_s=round(time.process_time() - started, 1), caution=milestone(suite, task).caution)  # fmt: skip
     write_json(file, result)
     shutil.rmtree(folder)
     return result

@@ -8,6 +8,8 @@ import pytest
 
 from babyvlm.core.basics import WrongInput, rng
 from babyvlm.core.trials import read_trials
+from babyvlm.milestones.suites import milestone
+from babyvlm.milestones.suites import suites as rows
 from babyvlm.nursery.asking import ask_text, crossed, write_suite
 from babyvlm.nursery.stimuli import Still, permanence_vanish
 from babyvlm.nursery.suites import TASKS_OF, suites
@@ -137,6 +139,12 @@ def test_a_year_in_order(tmp_path):
     assert "<svg" in (tmp_path / "seed0" / "year.html").read_text() and "| space |" in (tmp_path / "year.md").read_text()
     with pytest.raises(WrongInput, match="parrot"): year.year(tmp_path, recipe="parrot")
     with pytest.raises(WrongInput, match="parrots"): year.year(tmp_path, names=["parrots"])
+
+
+def test_every_task_has_its_milestone_and_every_milestone_its_task():
+    for suite, tasks in TASKS_OF.items():
+        assert set(tasks) == {m.task for m in rows[suite]}, suite
+        assert all(milestone(suite, task).title != task.replace("_", " ").capitalize() or milestone(suite, task).asks for task in tasks)
 
 
 def test_all_suites_at_once(tmp_path):

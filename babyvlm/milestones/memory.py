@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['memory']
 
-# %% ../../nbs/milestones/06f_memory.ipynb #6122a722
-from .milestone import Milestone, sees_again, used
+# %% ../../nbs/milestones/06f_memory.ipynb #158d5a27
+from .milestone import Milestone, used, watches
 
-# %% ../../nbs/milestones/06f_memory.ipynb #3c7a03dc
+# %% ../../nbs/milestones/06f_memory.ipynb #7aade30d
 memory = (
-    Milestone("delayed_match", "Delayed match", "A toy, some seconds without it, other toys; then four in other rooms: which was it?", "knows a toy again after a delay and after other toys", sees_again,
+    Milestone("delayed_match", "Delayed match", "A toy, some seconds without it, other toys; then four in other rooms: which was it?", "knows a toy again after a delay and after other toys", watches,
               caution="A learner that is given the whole sequence at once has nothing to forget: delay and lag make the task longer, not later."),
-    Milestone("serial_recognition", "Recognition from a list", "Three or five toys one after another; then two in other rooms: which was among them?", "tells a toy that was shown from one that was not", sees_again,
+    Milestone("serial_recognition", "Recognition from a list", "Three or five toys one after another; then two in other rooms: which was among them?", "tells a toy that was shown from one that was not", watches,
               norm=used(22, 42, "Memory Task"), caution="The whole list is before the learner when it answers; a mean of the list is enough where it keeps what was in it."))

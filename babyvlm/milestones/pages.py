@@ -175,7 +175,7 @@ def task_part(
     return el("section", el("h3", about.title, id=anchor(suite, task)), el("p", el("i", about.asks), f" The learner {about.does}." if about.does else None, cls="asks"),
               el("div", cards, cls="trial"), said, caution, el("div", folds, known_of_children(norm), cls="folds"), cls="card", aria_labelledby=anchor(suite, task))
 
-# %% ../../nbs/milestones/19_pages.ipynb #6d60524e
+# %% ../../nbs/milestones/19_pages.ipynb #ea21f3f6
 def suite_page(
     suite,          # its name
     trials,         # a `Trials` folder
@@ -185,7 +185,7 @@ def suite_page(
     tasks = [task for name, task in trials.tasks if name == suite]
     some = {task: [t for t in trials if (t.suite, t.task) == (suite, task)] for task in tasks}
     title = f"The suite {suite.replace('_', ' ')}"
-    contents = el("ul", [el("li", el("a", milestone(suite, task).title, href=f"#{anchor(suite, task)}")) for task in tasks], cls="plain")
+    contents = el("ul", [el("li", el("a", milestone(suite, task).title, href=f"#{anchor(suite, task)}")) for task in tasks], cls="legend")
     lead = f"{len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}; of each five trials with their answers, and ten to take. The pictures are drawn by the nursery; nobody was filmed."
     return document(title, [el("header", el("p", "babyvlm suites", cls="kicker"), el("h1", title), el("p", lead, cls="lead"), contents),
                             el("main", [task_part(some[task], trials, (controls or {}).get(task)) for task in tasks])])

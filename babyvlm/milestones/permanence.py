@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['surprising', 'searched', 'permanence']
 
-# %% ../../nbs/milestones/06g_permanence.ipynb #8b161548
-from .milestone import Milestone, Norm, compares, foresees, watches
+# %% ../../nbs/milestones/06g_permanence.ipynb #2ca7d417
+from .milestone import Milestone, Norm, foresees, watches
 
 # %% ../../nbs/milestones/06g_permanence.ipynb #d5c62dc8
 _fours = dict(needs=foresees, metric="share of quadruplets right")

@@ -9,7 +9,7 @@ __all__ = ['pictures', 'delays', 'toolbox']
 from .milestone import Milestone, Norm, compares, sees_again, speaks, used, watches
 from .number import number
 
-# %% ../../nbs/milestones/06j_toolbox.ipynb #38104011
+# %% ../../nbs/milestones/06j_toolbox.ipynb #efc6dda4
 pictures = (
     Milestone("picture_vocabulary", "Picture vocabulary", "Four pictures and a word: which picture is it?", "finds the named toy among four pictures", compares,
               norm=used(25, 42, "Picture Vocabulary"), caution="The toys are the nursery's own and were named in training; new kinds of ball or cup are not tried."),
@@ -25,7 +25,7 @@ pictures = (
     Milestone("spatial_details", "Spatial details", "One toy, then three scenes with the same three kinds of toy in the same three colours or patterns: which one holds exactly this toy?",
               "finds the very toy again among scenes in which toys have swapped colours or patterns", sees_again, norm=used(1, 42, "Mullen Visual Reception"),
               caution="Patterns are asked about from 96 pixels on; below that every detail is a colour."),
-    Milestone("memory", "Memory", "Fifteen rounds of pictures, in each one toy that is new and one that was seen before, from elsewhere: which is new?",
+    Milestone("memory", "Memory", "Fifteen rounds of pictures, in each one toy that is new and one that was seen before, from elsewhere and in any of four rooms: which is new?",
               "tells a toy that is new from one that was seen before under another view and light", speaks, norm=used(22, 42, "Memory Task"),
               caution="All pictures stay in the learner's context, so nothing need be kept for days, as a child must; 'new' is a word that the nursery's caregivers do not say."),
     Milestone("labeled_s", "Labeled scenes", "Four scenes as in recordings, two toys in each, and a word: which scene shows it?", "finds the scene that holds the named toy", compares,

@@ -19,7 +19,7 @@ from .scene import Scene, still
 from .shapes import COLOURS, TRIMS
 from .things import FIRST_SIZES, height, radius
 
-# %% ../../nbs/nursery/49_memory.ipynb #a76d8c17
+# %% ../../nbs/nursery/49_memory.ipynb #274e00ad
 @dataclass(frozen=True)
 class Glimpse:
     "An order for one picture of one toy, or of the place without it."
@@ -36,9 +36,9 @@ class Glimpse:
         any_in, room, person = lambda lo, hi: float(stream.uniform(lo, hi)), draw_room(stream, places=("rug", "table"), lights=tuple(LIGHTS)), draw_person(stream)
         trims = [trim for trim in TRIMS if (self.colour, trim) not in (("white", "cream"), ("black", "charcoal"))]
         toy = Toy("toy_0", self.noun, self.colour, self.size, (any_in(-.06, .06), any_in(.08, .18), room.surface), self.side * any_in(.3, 1.), trims[stream.integers(len(trims))])
-        half = any_in(1.5, 2.4) * max(radius(self.noun, self.size), .62 * height(self.noun, self.size))   # of the view, m
+        half = any_in(1.6, 2.4) * max(radius(self.noun, self.size), .62 * height(self.noun, self.size))   # of the view, m
         far, down, aside = half / math.tan(math.radians(FOV / 2)), math.radians(any_in(10, 36)), math.radians(any_in(-14, 14))
-        at = tuple(c + any_in(-.25, .25) * half for c in toy.middle)
+        at = tuple(c + any_in(-.2, .2) * half for c in toy.middle)
         eye = (at[0] + far * math.cos(down) * math.sin(aside), at[1] - far * math.cos(down) * math.cos(aside), at[2] + far * math.sin(down))
         return Scene(room, person, () if self.gone > 0 else (toy,), eye, at, FOV, "naming")
 
