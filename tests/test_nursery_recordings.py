@@ -285,10 +285,11 @@ def _alive(session):
     for stat in [p for p in os.listdir("/proc") if p.isdigit()]:
         try:
             fields = open(f"/proc/{stat}/stat").read().rpartition(")")[2].split()
+            command = open(f"/proc/{stat}/cmdline").read().replace("\0", " ")
         except OSError:
             continue
         if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(stat))
+            found.append(f"{stat} {fields[0]} {command[:200]}")
     return found
 
 

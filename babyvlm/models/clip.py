@@ -6,7 +6,7 @@
 __all__ = ['word_pools', 'image_pools', 'text_config', 'ClipConfig', 'mean_of', 'last_of', 'most_of', 'WordLstm', 'Head',
            'ClipOutput', 'Joint', 'Clip']
 
-# %% ../../nbs/models/03_clip.ipynb #4aff82fb
+# %% ../../nbs/models/03_clip.ipynb #00b82d5e
 import math
 from dataclasses import dataclass
 import torch
@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel, CLIPTextConfig, CLIPTextModel, P
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 from ..core.basics import WrongInput
+from .attention import lean
 from .vision import BabyModel, VisionConfig, VisionTower
 
 # %% ../../nbs/models/03_clip.ipynb #69b749cf
@@ -124,7 +125,7 @@ class Joint(nn.Module):
     def image_features(self, pixel_values): return self.image_head(self.pooled(pixel_values=pixel_values)[0])                           # (B, E)
     def text_features(self, input_ids, attention_mask): return self.text_head(self.pooled(input_ids=input_ids, attention_mask=attention_mask)[1])
 
-# %% ../../nbs/models/03_clip.ipynb #6d31d676
+# %% ../../nbs/models/03_clip.ipynb #1d9a620a
 class Clip(BabyModel, Joint):
     "A dual encoder of a `VisionTower` and a text tower."
     config_class, main_input_name, base_model_prefix = ClipConfig, "pixel_values", "clip"
@@ -133,7 +134,7 @@ class Clip(BabyModel, Joint):
         config._attn_implementation = config._attn_implementation_internal or "eager"      # eager is the fastest at these lengths on a CPU
         super().__init__(config)
         self.vision = VisionTower(config.vision_config)
-        self.text = (WordLstm if config.text_kind == "lstm" else CLIPTextModel)(config.text_config)
+        self.text = WordLstm(config.text_config) if config.text_kind == "lstm" else lean(CLIPTextModel(config.text_config))
         self.image_head = Head(config.vision_config.width, config.joint)
         self.text_head = Head(config.text_config.hidden_size, config.joint)
         self.make_joint(config.first_temperature, config.bias)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PredictorConfig', 'no_future', 'FutureOutput', 'misses', 'Predictor']
 
-# %% ../../nbs/models/05_predictor.ipynb #59d10391
+# %% ../../nbs/models/05_predictor.ipynb #1c2517aa
 from dataclasses import dataclass
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaModel, Pretrai
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 from ..core.basics import WrongInput
+from .attention import lean
 from .vision import BabyModel, VisionConfig, VisionTower
 
 # %% ../../nbs/models/05_predictor.ipynb #6e8024f7
@@ -56,7 +57,7 @@ def misses(
     "Mean squared error of each prediction."
     return [(predicted[:, :-h, k] - latents[:, h:]).square().mean((2, 3)) for k, h in enumerate(ahead) if h < latents.shape[1]]
 
-# %% ../../nbs/models/05_predictor.ipynb #c956cc72
+# %% ../../nbs/models/05_predictor.ipynb #ddf37fc0
 class Predictor(BabyModel):
     "A `VisionTower` for each frame, then a `LlamaModel` over all tokens of all frames, causal in time."
     config_class, main_input_name, base_model_prefix = PredictorConfig, "pixel_values", "predictor"
@@ -68,7 +69,7 @@ class Predictor(BabyModel):
         time._attn_implementation = config._attn_implementation
         self.vision, self.scale = VisionTower(vision), nn.BatchNorm1d(vision.width, momentum=None, affine=False)
         self.enter, self.places = nn.Linear(2*vision.width, config.width), nn.Parameter(torch.zeros(vision.grid**2, config.width))
-        self.time = LlamaModel(time)
+        self.time = lean(LlamaModel(time))
         self.change = nn.Linear(config.width, len(config.ahead)*vision.width)
         self.post_init()
 

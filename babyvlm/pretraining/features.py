@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['weights_name', 'Features', 'tower_features']
 
-# %% ../../nbs/pretraining/14_features.ipynb #7f51c926
+# %% ../../nbs/pretraining/14_features.ipynb #f3c25ae2
 import hashlib
 import json
 import numpy as np
 import torch
 from tqdm import tqdm
-from ..core.device import autocast
 from ..models.vision import to_pixels
 from .pictures import LONG, cached
 
@@ -26,7 +25,7 @@ def weights_name(
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
-# %% ../../nbs/pretraining/14_features.ipynb #42645ecd
+# %% ../../nbs/pretraining/14_features.ipynb #6e85c909
 class Features:
     "Tokens (n, N, D) of the pictures of a source; `features[rows]` are those of some of them, as floats."
     def __init__(self, rows, tokens): self.rows, self.tokens = rows, tokens
@@ -37,9 +36,8 @@ class Features:
 
 @torch.no_grad()
 def _tokens_of(tower, pictures):
-    "Tokens (P, N, D) of pictures (P, px, px, 3), as numbers of half precision."
-    where = next(tower.parameters()).device
-    with autocast(where.type): return tower(to_pixels(pictures).to(where)).float().clamp(-65504, 65504).half().cpu().numpy()
+    "Tokens (P, N, D) of pictures (P, px, px, 3), in full precision: what differs between two frames can be less than half precision tells apart."
+    return tower(to_pixels(pictures).to(next(tower.parameters()).device)).float().cpu().numpy()
 
 def tower_features(
     source,      # from `make_source`
@@ -55,6 +53,6 @@ def tower_features(
         for start in tqdm(range(0, len(rows), at_once), "features", disable=len(rows) < LONG, leave=False, dynamic_ncols=True): tokens[start:start + at_once] = _tokens_of(tower, source.pictures(rows[start:start + at_once]))
         return tokens
     shape = _tokens_of(tower, source.pictures(rows[:1])).shape[1:]
-    tokens = cached(source.cache/f"features-{name}.npy", (len(rows), *shape), np.float16, fill)
+    tokens = cached(source.cache/f"features-{name}.npy", (len(rows), *shape), np.float32, fill)
     tower.train(training)
     return None if tokens is None else Features(rows, tokens)

@@ -32,7 +32,7 @@ def hold_still(
         if not held: raise WrongInput(f"freeze: {name!r} is no part of this model; choose among {', '.join(n for n, _ in model.named_children())}")
         model._held += [p.requires_grad_(False) for p in held if p.requires_grad]
 
-# %% ../../nbs/pretraining/18_loop.ipynb #61925391
+# %% ../../nbs/pretraining/18_loop.ipynb #b2575999
 class Trainer:
     "All that a step changes: weights, their running average, the optimizer's moments."
     def __init__(self,
@@ -111,8 +111,10 @@ class Trainer:
 
     @torch.no_grad()
     def _follow(self, decay):
-        for mine, theirs in zip([*self.average.parameters(), *self.average.buffers()], [*self.model.parameters(), *self.model.buffers()]):
-            mine.lerp_(theirs, 1 - decay) if mine.is_floating_point() else mine.copy_(theirs)
+        pairs = [*zip([*self.average.parameters(), *self.average.buffers()], [*self.model.parameters(), *self.model.buffers()])]
+        torch._foreach_lerp_(*zip(*[pair for pair in pairs if pair[0].is_floating_point()]), 1 - decay)
+        for mine, theirs in pairs:
+            if not mine.is_floating_point(): mine.copy_(theirs)
 
     def state(self):
         "(tensors, JSON values): all that the next step depends on, save the average, which is the learner itself."
