@@ -52,7 +52,7 @@ def test_every_answer_is_right_equally_often_for_every_dial(trials):
 def test_oracle_coin_constant_and_audit(trials):
     for task in TASKS:
         some = trials[[t.task for t in trials].index(task):][:N]
-        score = lambda learner: np.mean([m.credit for m in score_trials(learner, some, trials)])
+        score = lambda learner, some=some: np.mean([m.credit for m in score_trials(learner, some, trials)])
         chance = some[0].chance
         assert {t.task for t in some} == {task} and score(Oracle(some)) == 1 and score(Constant()) == pytest.approx(chance)
         assert abs(np.mean([score(Coin(seed)) for seed in range(4)]) - chance) < .15
