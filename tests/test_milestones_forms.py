@@ -148,7 +148,7 @@ def test_every_task_of_the_suites(name, tmp_path):
         seeds = range(math.ceil(2000 / len(oracle))) if some[0].form != "surprise" else range(3)
         drawn = [(f"{seed} {m.trial_id}", m.credit) for seed in seeds for m in score_trials(Coin(seed), some, trials)]
         mean, lo, hi = interval([c for _, c in drawn], [g for g, _ in drawn], level=0.999)
-        assert lo < some[0].chance < hi, (task, mean)
+        assert lo < some[0].chance < hi or mean == some[0].chance == 0, (task, mean)  # nothing is offered where the answer is open
 
 
 def turned(trial, order, rename):
