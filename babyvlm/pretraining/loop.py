@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['hold_still', 'Trainer', 'load_weights', 'fit']
 
-# %% ../../nbs/pretraining/18_loop.ipynb #cf136d76
+# %% ../../nbs/pretraining/18_loop.ipynb #76def7eb
 import copy
 import math
 from pathlib import Path
@@ -14,7 +14,7 @@ from safetensors.torch import load_model
 from ..core.basics import WrongInput
 from ..core.device import autocast, precision
 from .continuation import load_optimizer, load_random, optimizer_tensors, random_tensors
-from .memory import check_room, explained
+from .memory import check_room, explained, keep_freed
 from .objectives import calls, objectives
 from .parts import in_parts
 from .schedules import schedules
@@ -32,7 +32,7 @@ def hold_still(
         if not held: raise WrongInput(f"freeze: {name!r} is no part of this model; choose among {', '.join(n for n, _ in model.named_children())}")
         model._held += [p.requires_grad_(False) for p in held if p.requires_grad]
 
-# %% ../../nbs/pretraining/18_loop.ipynb #b2575999
+# %% ../../nbs/pretraining/18_loop.ipynb #53c41d84
 class Trainer:
     "All that a step changes: weights, their running average, the optimizer's moments."
     def __init__(self,
@@ -51,6 +51,7 @@ class Trainer:
         hold_still(model, freeze)
         self.average, self.device = copy.deepcopy(model).eval().requires_grad_(False), next(model.parameters()).device
         self.kind = kind or precision(self.device.type)
+        if self.device.type == "cpu": keep_freed()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.kind == "fp16")
         weights = [p for p in model.parameters() if p.requires_grad]
         groups = [dict(params=[p for p in weights if p.ndim > 1], weight_decay=.01), dict(params=[p for p in weights if p.ndim < 2], weight_decay=0.)]
