@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/99_all.ipynb #33aff2b4
+# %% ../nbs/99_all.ipynb #483b4e95
 from .core.basics import *
 from .core.corpus import *
 from .core.device import *
@@ -16,6 +16,8 @@ from .core.show import *
 from .core.statistics import *
 from .core.trials import *
 from .curation.pipeline import *
+from .curation.scan import scan
+from .milestones.asking import score_trials
 from .milestones.judge import *
 from .models.load import *
 from .nursery.events import *
@@ -28,7 +30,18 @@ from .nursery.things import *
 from .nursery.world import *
 from .pretraining.recipes import *
 from .pretraining.stages import *
-from .widgets.clip_inspector import *
+from .probing.ablation import ablate
+from .probing.capture import beside_untrained, captured, spotlight
+from .probing.grounding import Sighting, asked, grounding, grounds, show_verdicts, verdict
+from .probing.occlusion import missed
+from .probing.probe_report import Question, probe_learner, probe_text
+from .probing.sites import head_sites, layer_sites
+from .widgets.attention_viewer import AttentionViewer
+from .widgets.clip_inspector import ClipInspector
+from .widgets.monitor import TrainingMonitor
+from .widgets.report_view import ReportView
+from .widgets.review import CurationReview
+from .widgets.trial_player import TrialPlayer
 
 # %% ../nbs/99_all.ipynb #816945b7
 __all__ = [name for name in dir() if not name.startswith("_")]

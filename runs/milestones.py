@@ -1,8 +1,9 @@
 """Which milestones each learner meets, and which it does not: recipes × seeds on all suites, every claim beside its controls.
 
-    python runs/milestones.py OUT [--seeds 0 1 2] [--recipes clip babyllava predict] [--have FOLDER …] [--suites …] [--n 480] [--fast]
+    python runs/milestones.py OUT [--seeds 0 1 2] [--recipes clip babyllava predict] [--have FOLDER …] [--suites …] [--without TASK …] [--n 480] [--fast]
 
 A seed redraws world, initialisation and order; the trials are the same for all learners (seed 0 of the suites), so that they can be compared trial by trial.
+Tasks of surprise are asked in 400 quadruplets of films, whatever `--n` is (the eight of `first_words` stay eight: `permanence` asks the same).
 Runs that are there already are taken: OUT/seedN/RECIPE, or FOLDER/seedN/RECIPE for each `--have`. The others are trained: the plain world of the quickstart, with its steps;
 `predict` watches films of its own through the tower of its seed's `clip`. Everything in OUT can be continued. Each suite gets a report (OUT/reports/SUITE) of all learners.
 Writes OUT/milestones.json and OUT/milestones.md. `--fast` walks the same road with far too few of everything.
@@ -26,12 +27,12 @@ from babyvlm.core.trials import read_trials
 from babyvlm.milestones.judge import judge
 from babyvlm.milestones.suites import milestone
 from babyvlm.milestones.verdicts import key_of
-from babyvlm.nursery.suites import suites
+from babyvlm.nursery.suites import TASKS_OF, suites
 
 RECIPES = ("clip", "babyllava", "predict")
 MET = ("can", "emerging")
-FULL = dict(world=WORLD, n=480, films=2000, steps=STEPS | dict(predict=6000))
-FAST = dict(world=dict(children=3, minutes=0.5, px=64, fps=1.0, pace=3.0, unrelated=0.3), n=16, films=24, steps=dict(clip=4, babyllava=4, predict=4))
+FULL = dict(world=WORLD, n=480, films_asked=1600, films=2000, steps=STEPS | dict(predict=4000))
+FAST = dict(world=dict(children=3, minutes=0.5, px=64, fps=1.0, pace=3.0, unrelated=0.3), n=16, films_asked=16, films=24, steps=dict(clip=4, babyllava=4, predict=4))
 
 
 def corpus_of(out, seed, plan):
@@ -126,6 +127,16 @@ def name_of(line, vs):
     return (line["baselines"]["shortcut"] or {}).get("cue", vs) if vs == "shortcut" else vs
 
 
+def reports_of(suite, plan, without):
+    "`{name of a report: options of its trials}`: tasks of surprise stand apart, since four films make one question."
+    if suite not in TASKS_OF:
+        return {suite: dict(count=plan["n"])}
+    tasks = [task for task in TASKS_OF[suite] if task not in without]
+    films = [task for task in tasks if milestone(suite, task).needs == ("surprise",)]
+    parts = {suite: dict(only=[task for task in tasks if task not in films], count=plan["n"]), f"{suite}_surprise": dict(only=films, count=plan["films_asked"])}
+    return {name: options for name, options in parts.items() if options["only"]}
+
+
 def hundred(share):
     return f"{100 * share:.0f}"
 
@@ -160,7 +171,7 @@ def written(out, result):
     "Both files."
     write_json(out / "milestones.json", result)
     rows, recipes = result["rows"], result["recipes"]
-    head = f"# Milestones: who meets which\n\n{result['date']}, {result['machine']}; seeds {', '.join(map(str, result['seeds']))}; {result['n']} trials a task. Right of 100, one number a seed; **bold**: met in every seed; – cannot be asked.\n"
+    head = f"# Milestones: who meets which\n\n{result['date']}, {result['machine']}; seeds {', '.join(map(str, result['seeds']))}; {result['n']} trials a task, of surprise {result['films_asked'] // 4} quadruplets of films{'; left out: ' + ', '.join(result['without']) if result['without'] else ''}. Right of 100, one number a seed; **bold**: met in every seed; – cannot be asked.\n"
     lines = [head, f"| suite | task | guessing | {' | '.join(recipes)} |", "|" + " --- |" * (3 + len(recipes))]
     for suite, task in dict.fromkeys((r["suite"], r["task"]) for r in rows):
         some = {r["recipe"]: r for r in rows if (r["suite"], r["task"]) == (suite, task)}
@@ -171,23 +182,23 @@ def written(out, result):
     (out / "milestones.md").write_text("\n".join(lines) + "\n")
 
 
-def milestones(out, seeds=(0, 1, 2), recipes=RECIPES, names=None, n=None, have=(), fast=False):
+def milestones(out, seeds=(0, 1, 2), recipes=RECIPES, names=None, n=None, have=(), fast=False, without=()):
     "All learners on all suites; returns what is written to OUT/milestones.json."
     known = [name for name in suites if name != "all"]
     if unknown := set(names or ()) - set(known):
         raise WrongInput(f"--suites: {sorted(unknown)[0]!r} is not one of {', '.join(known)}")
     if unknown := set(recipes) - set(RECIPES):
         raise WrongInput(f"--recipes: {sorted(unknown)[0]!r} is not one of {', '.join(RECIPES)}")
+    if unknown := set(without) - {task for tasks in TASKS_OF.values() for task in tasks}:
+        raise WrongInput(f"--without: {sorted(unknown)[0]!r} is no task of a suite")
     out, plan = make_folder(out), (FAST if fast else FULL) | (dict(n=n) if n else {})
     learners, corpus = learners_of(out, seeds, recipes, plan, have)
-    result = dict(date=str(datetime.date.today()), machine=f"{platform.machine()}, {platform.system()}", seeds=list(seeds), recipes=list(recipes), n=plan["n"], fast=fast, minutes={}, rows=[])
-    for suite in names or known:
-        started, folder = time.time(), out / "reports" / suite / "trials"
-        make_folder(folder.parent)
-        make_suite(suite, folder, 0, plan["n"], sight(learners))
-        report = judge(learners, read_trials(folder), folder.parent, corpus=corpus, seed=0)
-        result["rows"] += lines_of(report, seeds, recipes)
-        result["minutes"][suite] = round((time.time() - started) / 60, 1)
+    result = dict(date=str(datetime.date.today()), machine=f"{platform.machine()}, {platform.system()}", seeds=list(seeds), recipes=list(recipes), n=plan["n"], films_asked=plan["films_asked"], without=list(without), fast=fast, minutes={}, rows=[])
+    for suite, name, options in [(s, *report) for s in names or known for report in reports_of(s, plan, without).items()]:
+        started, folder = time.time(), make_folder(out / "reports" / name)
+        trials = read_trials(make_suite(suite, folder / "trials", 0, px=sight(learners), **options))
+        result["rows"] += lines_of(judge(learners, trials, folder, corpus=corpus, seed=0), seeds, recipes)
+        result["minutes"][name] = round((time.time() - started) / 60, 1)
         written(out, result)
     return result
 
@@ -198,11 +209,12 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
     parser.add_argument("--suites", nargs="+")
+    parser.add_argument("--without", nargs="+", default=[], metavar="TASK", help="tasks that are left out, the long dialogues of `memory` for one")
     parser.add_argument("--n", type=int)
     parser.add_argument("--have", nargs="+", type=Path, default=[], help="folders that hold seedN/RECIPE")
     parser.add_argument("--fast", action="store_true")
     options = parser.parse_args()
-    milestones(options.out, options.seeds, options.recipes, options.suites, options.n, options.have, options.fast)
+    milestones(options.out, options.seeds, options.recipes, options.suites, options.n, options.have, options.fast, options.without)
     print((options.out / "milestones.md").read_text())
 
 

@@ -32,7 +32,7 @@ from babyvlm.core.basics import WrongInput, make_folder, read_json, write_json
 from babyvlm.core.learner import Coin, Constant, Oracle
 from babyvlm.core.statistics import interval
 from babyvlm.core.trials import TrialsWriter, read_trials
-from babyvlm.milestones.asking import score_trials, score_variants
+from babyvlm.milestones.asking import score_trials, score_variants, shows
 from babyvlm.milestones.audit import audit
 from babyvlm.milestones.pages import write_pages
 from babyvlm.milestones.scoring import text_of, way_to_ask
@@ -47,6 +47,7 @@ NEAR = 0.10  # from chance; what is farther must be named on the task's page
 BLIND = ("text_blind", "image_blind", "colour_histogram")  # of the audit's solvers
 ALSO = ("position", "length", "odd_one_out", "nearest_neighbour", "nearest_example", "pixel_change")
 TWINS = dict(clip=3, babyllava=1, predictor=1)  # untrained learners, and how many seeds of each
+READERS = 5  # seeds where nothing is shown: pairs of sentences are alike, so one random network may lean to one side in most
 LAGS = range(1, 7)  # frames
 SPOKEN = 300  # trials that a generative learner is asked: it is slow
 FULL = dict(n=1000, sample=200, rated=24, rated_px=128)
@@ -68,11 +69,11 @@ class Counted(TrialsWriter):
 
 
 def made(folder, suite, task, n, px, seed):
-    "The trials of one task, with the pictures drawn and the processor seconds they took."
+    "The trials of one task, with the pictures drawn (a second take that was not used, too) and the processor seconds they took."
     started = time.process_time()
     with Counted(folder, dict(name="babyvlm.nursery.stimuli", suite=suite, n=n, px=px), seed) as writer, Studio(writer, seed, px, 1, suite) as studio:
         TASKS_OF[suite][task](studio, n)
-    return read_trials(folder), writer.pictures, time.process_time() - started
+    return read_trials(folder), writer.pictures + len(studio.drawn), time.process_time() - started
 
 
 def speed(suite, task, plan, seed):
@@ -141,6 +142,7 @@ def untrained(trials):
     families = dict(clip=ClipLearner, babyllava=BabyLlavaLearner, predictor=PredictorLearner)
     tokenizer = train_tokenizer(sorted({w for t in trials for w in t.prompt_words}) or ["look"])
     for family, seeds in TWINS.items():
+        seeds = seeds if any(map(shows, trials)) else READERS
         twins = [families[family](new_model(family, "tiny", tokenizer, seed), tokenizer, name=f"untrained {family}", seed=seed) for seed in range(seeds)]
         for twin in twins:
             twin.max_px = 4096  # a random eye loses nothing by being small

@@ -4,7 +4,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},  # the worst case for privacy
     "@jupyterlab/docmanager-extension:plugin": {"autosave": False},
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},  # cells stay in the page: one less thing that reacts to sizes
 }
 
 
@@ -90,10 +90,7 @@ def _wait_for(url, server, log, seconds=90):
 
 
 def _stop(server):
-    for _ in range(2):
-        with contextlib.suppress(ProcessLookupError):
-            server.send_signal(signal.SIGINT)
-        time.sleep(.3)
+    server.terminate()
     try:
         server.wait(15)
     except subprocess.TimeoutExpired:
@@ -131,7 +128,7 @@ def open_and_run(page, url):
 
 def command(page, name, **arguments):
     "Run a JupyterLab command."
-    page.evaluate("([name, args]) => window.jupyterapp.commands.execute(name, args)", [name, arguments])
+    page.evaluate("async ([name, args]) => { await window.jupyterapp.commands.execute(name, args) }", [name, arguments])  # what it returns stays there
 
 
 def write_notebook(path, *cells):
@@ -140,3 +137,34 @@ def write_notebook(path, *cells):
     Path(path).write_text(json.dumps(dict(cells=cells, metadata=dict(kernelspec=dict(name="python3", display_name="Python 3 (ipykernel)", language="python")),
                                           nbformat=4, nbformat_minor=5)))
     return Path(path)
+
+
+IMPACTS = ("minor", "moderate", "serious", "critical")
+
+
+def faults_for(page, root, least="serious"):
+    "What axe-core finds wrong within `root` for people who see, hear or move differently, `least` or worse: one line a finding."
+    import axe_playwright_python
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate((Path(axe_playwright_python.__file__).parent/"axe.min.js").read_text() + "; 0")
+    found = page.evaluate("""async (root) => {
+      document.body.style.height = '100vh';  // JupyterLab's body has no height and hides what flows over: axe would take all text for hidden
+      try { return (await axe.run(root, {resultTypes: ['violations'], iframes: false})).violations } finally { document.body.style.height = '' } }""", root)
+    return [f"{v['impact']} {v['id']}: {node['html'][:160]} ({node['failureSummary'].splitlines()[-1].strip()})"
+            for v in found if IMPACTS.index(v["impact"]) >= IMPACTS.index(least) for node in v["nodes"]]
+
+
+LOOKS = [(f"JupyterLab {theme}", width) for theme in ("Light", "Dark") for width in (1280, 800)]
+
+
+def put_on(page, theme, width, height=1000):
+    "A theme of JupyterLab and a width of the window."
+    page.set_viewport_size(dict(width=width, height=height))
+    command(page, "apputils:change-theme", theme=theme)
+    page.wait_for_selector(f"body[data-jp-theme-name='{theme}']", state="attached")
+    page.wait_for_timeout(600)
+
+
+def fits(page, root):
+    "Whether nothing of a widget lies beyond its right edge or the window's."
+    return page.evaluate("(root) => { const n = document.querySelector(root); return n.scrollWidth <= n.clientWidth + 1 && n.getBoundingClientRect().right <= innerWidth }", root)

@@ -279,6 +279,25 @@ def test_a_worker_follows_its_parent(tmp_path):
     assert not _alive(running.pid), "orphans are still writing"
 
 
+def test_so_does_a_worker_that_draws_a_suite(tmp_path):
+    script_file = tmp_path / "run.py"
+    script_file.write_text("from babyvlm.nursery.suites import suites\n"
+                           "if __name__ == '__main__':\n"
+                           f"    suites['toolbox']({str(tmp_path / 'x')!r}, n=200, px=64, workers=2)\n")
+    running = subprocess.Popen([sys.executable, str(script_file)], start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 60
+    while time.time() < deadline and not list(tmp_path.rglob("*.png")):
+        time.sleep(.1)
+    workers = [process for process in _alive(running.pid) if "spawn_main" in process]
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    assert len(workers) == 2, "the kill came too late, or too early"
+    deadline = time.time() + 60
+    while time.time() < deadline and _alive(running.pid):
+        time.sleep(.2)
+    assert not _alive(running.pid), "orphans wait for work"
+
+
 def _alive(session):
     "Processes of a session that are still there."
     found = []

@@ -1,14 +1,17 @@
 """Trials of the nursery: balanced, held out, equal on every run, films equal until the reveal."""
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from babyvlm.core.basics import WrongInput, rng
 from babyvlm.core.learner import Coin, Constant, Oracle
+from babyvlm.core.records import histogram
 from babyvlm.core.statistics import credit
-from babyvlm.core.trials import read_trials
-from babyvlm.nursery.stimuli import FILM, TASKS, company, design, vanishing, write_first_words
+from babyvlm.core.trials import TrialsWriter, read_trials
+from babyvlm.nursery.company import company, evened, told_by_colour
+from babyvlm.nursery.stimuli import FILM, TASKS, Studio, design, vanishing, write_first_words
 from babyvlm.nursery.things import NOUNS
 
 IMAGE_TASKS = [task for task in TASKS if task not in ("localization", "counting")]
@@ -75,10 +78,94 @@ def test_nouns_colours_and_sizes_are_crossed():
 
 @pytest.mark.parametrize("n", [16, 48, 160, 480])
 def test_every_picture_finds_company(n):
+    nouns = [order.toys[0][0] for order in design(n)]
     for size in (2, 4):
-        sets = company(design(n), size, rng(1))
-        assert len(sets) == len(design(n)) // size and len({o for s in sets for o in s}) == len(sets) * size
-        assert all(len({o.toys[0][0] for o in s}) == size for s in sets)
+        sets = company(nouns, size, rng(1))
+        assert len(sets) == len(nouns) // size and len({k for s in sets for k in s}) == len(sets) * size
+        assert all(len({nouns[k] for k in s}) == size for s in sets)
+
+
+def share_right(sets, told, take, column):
+    "Of questions that colours by themselves answer."
+    return float(np.mean([np.argmax(told[take[s], s][:, column[s]], 0) == np.arange(len(s)) for s in sets]))
+
+
+def test_colours_choose_little_after_pictures_have_changed_places():
+    stream, kinds, column = np.random.default_rng(0), np.arange(240) % 2, np.arange(240) // 2 % 6
+    told = np.rint(100 * np.eye(6)[column] + 90 * stream.normal(size=(2, 240, 6))).astype(int)
+    before = [s for kind in (0, 1) for s in (np.array(company(list(column[kinds == kind]), 2, stream)) * 2 + kind).tolist()]
+    after, take = evened(before, told, column, kinds, rng(3))
+    assert share_right(before, told, 0 * take, column) > .65 and abs(share_right(after, told, take, column) - .5) < .1 and 0 < take.sum() < 240
+    assert sorted(k for s in after for k in s) == sorted(k for s in before for k in s)
+    assert all(kinds[a] == kinds[b] and column[a] != column[b] for a, b in after)
+    again, same = evened(before, told, column, kinds, rng(3))
+    assert after == again != before and (take == same).all()
+    assert not evened(before, told[:1], column, kinds, rng(3))[1].any()  # there is one take only
+
+
+def test_what_colours_tell_is_told_from_the_other_pictures():
+    stream, kinds, nouns = np.random.default_rng(0), np.arange(200) // 20, np.arange(200) % 2
+    own = .2 * nouns + kinds  # what the pictures of a kind share is larger than what tells the nouns apart
+    colours = stream.random((2, 200, 512)) * .01 + own[None, :, None] * np.eye(512)[3]
+    told = told_by_colour(colours, nouns, kinds)
+    assert told.shape == (2, 200, 2) and told.dtype == int and (np.argmax(told, 2) == nouns).all()
+    assert not told_by_colour(colours[:, :1], nouns[:1], kinds[:1]).any()
+
+
+@pytest.mark.parametrize("size", [2, 4, 200])
+def test_where_colours_tell_nothing_nothing_is_told(size):
+    stream, nouns, kinds = np.random.default_rng(0), np.arange(200) % 2, np.arange(200) // size
+    sets = np.arange(200).reshape(-1, 2).tolist()  # within a kind
+    found = [share_right(sets, told_by_colour(stream.random((2, 200, 512)), nouns, kinds), np.zeros(200, int), nouns) for _ in range(5)]
+    assert abs(np.mean(found) - .5) < .08, found
+
+
+@dataclass(frozen=True)
+class Plain:
+    "An order for a picture of one colour, by and large that of its noun."
+    noun: int
+    take: int
+
+    def draw(self, seed, px):
+        stream = rng(seed, self)
+        shade = 40 * self.noun + 20 + int(stream.integers(-25, 25))
+        return np.clip(shade + stream.integers(-12, 12, (px, px, 3)), 0, 255).astype(np.uint8), [dict(noun=str(self.noun))]
+
+
+def test_a_studio_keeps_only_what_is_shown_and_draws_each_order_once(tmp_path):
+    orders, drawn = [Plain(k % 4, k) for k in range(160)], []
+
+    class Watched(Studio):
+        def all(self, function, jobs, doing=""):
+            drawn.extend(order for order, *_ in jobs)
+            return super().all(function, jobs, doing)
+
+    with TrialsWriter(tmp_path / "t", dict(name="test"), 0) as writer, Watched(writer, px=16) as studio:
+        sets = [[orders[k] for k in s] for s in company([o.noun for o in orders], 4, rng(0))]
+        even = studio.evened(sets, lambda o: Plain(o.noun, -1 - o.take), lambda o: o.noun, "plain")
+        shown = [order for some in even for order in some]
+        assert sorted(studio.shelf, key=str) == sorted(shown, key=str) and len(studio.drawn) == 160 and len(writer.media) == 160
+        assert any(o.take < 0 for o in shown) and all({o.noun for o in some} == set(range(4)) for some in even)
+        assert studio.evened(sets, lambda o: Plain(o.noun, -1 - o.take), lambda o: o.noun, "plain") == even and len(drawn) == len(set(drawn)) == 320
+        assert studio.evened([], lambda o: o, lambda o: o.noun, "plain") == []
+
+        def owed(sets):
+            flat = [o for some in sets for o in some]
+            told = told_by_colour(np.array([[histogram(studio.picture(o)) for o in flat]]), [o.noun for o in flat], np.zeros(160))
+            return share_right(np.arange(160).reshape(-1, 4).tolist(), told, np.zeros(160, int), np.array([o.noun for o in flat]))
+
+        studio.shoot([o for some in sets for o in some])
+        assert owed(even) < owed(sets) - .1
+
+
+@pytest.mark.parametrize("task", ["picture_vocabulary", "looking_while_listening"])
+def test_each_picture_is_in_one_set_and_asked_for_once(trials, task):
+    some = of(trials, task)
+    asked = Counter(c.parts[0].path for t in some for c in t.choices if c.id in t.answer)
+    assert set(asked.values()) == {1} and asked.keys() == {c.parts[0].path for t in some for c in t.choices}
+    assert all(len({c["noun"] for c in [*t.facts["foils"], t.facts]}) == len(t.choices) for t in some)
+    looks = Counter((t.facts["noun"], t.facts["colour"]) for t in some)
+    assert len(looks) == 48 and set(looks.values()) == {1}  # twelve nouns, four colours: another take has the same
 
 
 def test_equal_toy_counts_in_all_pictures(trials):

@@ -93,6 +93,12 @@ def test_what_is_wrong_in_one_sentence_of_a_row_is_right_in_the_other(task, tria
     assert len(rows) == 24 and not any(any(kept.values()) for kept in rows.values())
 
 
+def test_what_shows_nothing_has_no_image_blind_self(trials):
+    learner = Coin(0, trials)
+    assert {"image_blind", "shuffled"}.isdisjoint(score_variants(learner, of(trials, "word_swap"), trials))
+    assert {"text_blind", "image_blind", "shuffled"} <= set(score_variants(learner, of(trials, "lexical_nouns"), trials))
+
+
 def test_orders_of_words_are_orders_of_the_same_words(trials):
     for t in of(trials, "grammar_order"):
         a, b = (c.statement for c in t.choices)

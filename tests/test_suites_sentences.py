@@ -79,6 +79,12 @@ class Planner:
     suite, split, seed, px = "language", "test", 3, 32
     def __init__(self, nouns=FIRST_NOUNS): self.rows, self.nouns = [], tuple(nouns)
     def shoot(self, orders, doing=""): self.orders = list(orders)
+    def evened(self, sets, again, noun, task, kind):
+        "Every other picture in its second take."
+        taken = [[again(order) if k % 2 else order for k, order in enumerate(some)] for some in sets]
+        self.shoot([order for some in taken for order in some])
+        assert all((noun(again(o)), kind(again(o))) == (noun(o), kind(o)) and again(o) != o for some in sets for o in some)
+        return taken
     def __getitem__(self, order): return f"{hash(order)}.png", {}
     def add(self, task, number, **fields): self.rows.append(dict(fields, task=task, number=number))
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from browser import ROOT, command, lab_page, open_and_run, write_notebook
+from browser import LOOKS, ROOT, command, faults_for, fits, lab_page, open_and_run, put_on, write_notebook
 
 MAKE = '''
 import numpy as np
@@ -96,8 +96,9 @@ def test_playing_keeps_pace_and_the_words_follow(lab):
     now = "Number(document.querySelector('.bv-head').getAttribute('aria-valuenow'))"
     page.wait_for_function(f"{now} > 2.2")
     assert page.locator(".bv-clip").get_attribute("data-playing") == "yes"
-    heard = page.evaluate("window.heard")
-    assert len(heard) >= 3 and heard == [w for w in "look at the red ball".split() if w in heard]
+    words, heard = "look at the red ball".split(), page.evaluate("window.heard")
+    heard = [word for word in heard if word in words]  # on a busy machine the next utterance has begun
+    assert len(heard) >= 3 and heard == [word for word in words if word in heard]
     started = page.evaluate(f"[performance.now(), {now}]")
     page.wait_for_timeout(1500)
     ended = page.evaluate(f"[performance.now(), {now}]")
@@ -144,26 +145,31 @@ CONTRAST = """() => {
   return rows }"""
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-@pytest.mark.parametrize("width", [1280, 800])
+@pytest.mark.parametrize("theme,width", LOOKS)
 def test_looks(lab, tmp_path, theme, width):
     page, _ = lab
-    page.set_viewport_size(dict(width=width, height=860))
-    command(page, "apputils:change-theme", theme=theme)
-    page.wait_for_selector(f"body[data-jp-theme-name='{theme}']", state="attached")
-    page.wait_for_timeout(700)
+    put_on(page, theme, width, 860)
     page.mouse.click(*at(page, ".bv-overview", 7.25 / 12))
     page.wait_for_selector(".bv-picture[data-frame='72']")
     page.locator(".bv-head").press("ArrowLeft")
     page.locator(".bv-head").press("ArrowRight")
     page.wait_for_timeout(300)
     page.screenshot(path=tmp_path/f"{theme.split()[-1].lower()}-{width}.png")
-    fits = page.evaluate("(() => { const n = document.querySelector('.bv-clip'); return n.scrollWidth <= n.clientWidth + 1 && n.getBoundingClientRect().right <= innerWidth })()")
-    assert fits
+    assert fits(page, ".bv-clip") and faults_for(page, ".bv-clip", "moderate") == []
     for name, ratio, needed, size in page.evaluate(CONTRAST):
         assert ratio >= needed, (theme, name, ratio)
         assert size >= 13, (name, size)
     page.set_viewport_size(dict(width=1280, height=860))
+
+
+def test_axe_finds_what_is_planted(lab):
+    page, _ = lab
+    page.evaluate("""() => { const n = document.createElement('div'); n.className = 'planted'; n.style.background = '#fff';
+      n.innerHTML = '<button></button><p style="color: #ccc; font-size: 14px">hardly to be read</p>'; document.querySelector('.bv-clip').append(n) }""")
+    found = faults_for(page, ".planted")
+    page.evaluate("document.querySelector('.planted').remove()")
+    assert len(found) == 2 and found[0].startswith("critical button-name") != found[1].startswith("critical button-name")
+    assert any(line.startswith("serious color-contrast") and "hardly to be read" in line for line in found)
 
 
 def test_blurred_unless_public(lab, tmp_path):
@@ -176,7 +182,7 @@ def test_blurred_unless_public(lab, tmp_path):
     assert "blurred" in page.locator(".bv-level").inner_text()
     sharpness = page.evaluate("""() => { const c = document.querySelector('.bv-picture'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
       let most = 0; for (let k = 4; k < d.length; k += 4) if ((k / 4) % c.width) most = Math.max(most, Math.abs(d[k + 2] - d[k - 2])); return most }""")
-    assert sharpness < 60
+    assert sharpness < 60 and faults_for(page, ".bv-clip", "moderate") == []
     page.locator(".bv-clip").screenshot(path=tmp_path/"blurred.png")
 
 
@@ -204,7 +210,7 @@ def test_nothing_left_the_machine_and_nothing_broke(lab):
 
 
 def test_geometry_is_the_same_in_both_languages(lab):
-    from babyvlm.widgets.clip_inspector import frame_at, time_to_x, x_to_time
+    from babyvlm.widgets.contact_sheet import frame_at, time_to_x, x_to_time
     page, _ = lab
     cases = [(t, a, a + d, w) for t in (0, 1.5, 7.25) for a in (0, 3) for d in (0, 4, 30) for w in (1, 640)]
     source = (ROOT/"babyvlm/widgets/clip_inspector.js").read_text()

@@ -158,10 +158,23 @@ def pretrain(
 
 
 @app.command()
+def probe(
+    run: Annotated[str, typer.Argument(help="A run folder, or a transformers folder or name.")],
+    out: Annotated[Path, typer.Argument(help="Folder for probe.json, probe.html and the features.")],
+    corpus: Annotated[Path | None, typer.Option(help="Corpus whose frames and nouns are asked; pictures of the nursery when not given.")] = None,
+    seed: Seed = 0,
+):
+    "Ask what can be read from a learner's frozen features, layer by layer, beside its untrained twin."
+    from babyvlm.cli.probe import probe_run
+
+    probe_run(run, out, corpus=corpus, seed=seed)
+
+
+@app.command()
 def milestones(
     run: Annotated[str, typer.Argument(help="A run folder, or a transformers folder or name.")],
     out: Annotated[Path, typer.Argument(help="Report folder to make or continue.")],
-    suite: Annotated[str, typer.Option(help="Which suite to make and judge: first_words, toolbox, permanence, social, language, number, space, memory, or all.")] = "first_words",
+    suite: Annotated[str, typer.Option(help="Which suite to make and judge: first_words, toolbox, permanence, social, language, number, space, memory, or all; or composition, for word order and negation.")] = "first_words",
     trials: Annotated[Path | None, typer.Option(help="A trials folder, or published items in any known layout, to judge instead.")] = None,
     checkpoints: Annotated[str, typer.Option(help="latest, or all: a learning curve.")] = "latest",
     children: Annotated[Path | None, typer.Option(help="A table of children's ages and scores, drawn beside the learner's.")] = None,
@@ -213,6 +226,21 @@ def export(
     from babyvlm.cli.export import export_run
 
     export_run(run, out, to, trials=trials, seed=seed)
+
+
+@app.command()
+def scan(
+    folder: Annotated[Path, typer.Argument(help="What is to leave the machine.")],
+    allow: Annotated[list[str] | None, typer.Option(help="Paths that may hold anything: 'tutorials/*'. May be given several times.")] = None,
+    names: Annotated[Path | None, typer.Option(help="A file with people's names to look for, one a line; keep it out of FOLDER.")] = None,
+):
+    "Say where pixels, sound or identities could leak; exit code 0 nothing found, 1 something, 2 wrong input."
+    from babyvlm.curation.scan import read_names, scan as look
+
+    found = look(folder, allow or (), read_names(names) if names else ())
+    print(found)
+    if not found.clean:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -81,14 +81,14 @@ def sight(learners):
     return max([64, *(min(128, px) for learner in learners if (px := getattr(learner, "max_px", None)))])
 
 
-def make_suite(suite, folder, seed, count, px=64):
-    "The trials folder of a suite, made by the nursery unless it is there already; the plain suite is drawn at 64 px for everybody."
+def make_suite(suite, folder, seed, count, px=64, **some):
+    "The trials folder of a suite, made by the nursery unless it is there already; the plain suite is drawn at 64 px for everybody. `some`: further options of the suite."
     from babyvlm.nursery.suites import suites
 
     if suite not in suites:
         raise WrongInput(f"--suite: {suite!r} is not one of {', '.join(suites)}")
     if not (folder / "trials.json").is_file():
-        suites[suite](folder, n=count, seed=seed, px=64 if suite == "first_words" else px)
+        suites[suite](folder, n=count, seed=seed, px=64 if suite == "first_words" else px, **some)
     return folder
 
 

@@ -4,17 +4,20 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'WrongInput', 'existing_folder', 'make_folder', 'rng', 'slug', 'short_hash', 'staged', 'discard',
-           'write_json', 'read_json', 'sha256', 'open_out', 'fast']
+           'write_json', 'read_json', 'sha256', 'open_out', 'follow_parent', 'fast']
 
-# %% ../../nbs/core/00_core.ipynb #426f3e77
+# %% ../../nbs/core/00_core.ipynb #9dd72bdd
 import contextlib
 import hashlib
 import json
+import multiprocessing
 import os
 import re
 import shutil
+import threading
 import unicodedata
 import uuid
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +165,14 @@ def open_out(
     except PermissionError as error:
         raise WrongInput(f"{path} may not be written ({error.strerror}); choose another OUT") from None
     return path
+
+# %% ../../nbs/core/00_core.ipynb #9823f86e
+def follow_parent():
+    "In a worker of a process pool, as its initializer: end when the parent ends, however it does."
+    def follow():
+        wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+    threading.Thread(target=follow, daemon=True).start()
 
 # %% ../../nbs/core/00_core.ipynb #95f4e89d
 def fast() -> bool:

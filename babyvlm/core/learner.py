@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'LETTERS', 'can', 'abilities', 'heard_share', 'answer_texts', 'laid_out', 'fingerprint', 'seen_and_said',
-           'Coin', 'Constant', 'thing_of', 'offers', 'spoken_offers', 'questions', 'matching', 'Oracle']
+           'Coin', 'Constant', 'thing_of', 'offers', 'spoken_offers', 'questions', 'matching', 'Oracle', 'weights_name']
 
 # %% ../../nbs/core/04_learner.ipynb #4f176121
 import hashlib
@@ -224,3 +224,15 @@ class Oracle(_Scores):
     def surprise(self, clips):
         longest = max(len(clip.frames) for clip in clips)
         return np.array([[self.films[fingerprint(clip)]] * longest for clip in clips])  # (B, F)
+
+# %% ../../nbs/core/04_learner.ipynb #0e631dfc
+def weights_name(
+    module,  # any torch module
+) -> str:
+    "A short name for exactly these weights, whatever the device and the order they are stored in."
+    import torch
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['loader', 'grey_like', 'score_cells_of', 'score_one_way', 'score_trials', 'wordless', 'sightless', 'changed',
-           'crossed', 'blinded_trials', 'cell_variants', 'film_variants', 'score_variants', 'first_seen']
+           'crossed', 'blinded_trials', 'cell_variants', 'film_variants', 'shows', 'score_variants', 'first_seen']
 
-# %% ../../nbs/milestones/06_asking.ipynb #52e34597
+# %% ../../nbs/milestones/06_asking.ipynb #524d1b15
 from dataclasses import replace
 
 from ..core.learner import can
@@ -14,7 +14,7 @@ from ..core.trials import Part, Turn
 from .baselines import CONSTANT_WORDS, grey_clip, image_blind, mixed, partners, shuffled_films, text_blind, with_grey
 from .scoring import all_parts, cells, shown, way_to_ask
 from .store import CHUNK, Store, score_rows
-from .surprise import quadruplets, score_quadruplets
+from .surprise import Watched, quadruplets, score_quadruplets
 from .turns import score_open, score_turns
 
 # %% ../../nbs/milestones/06_asking.ipynb #d127e8c2
@@ -96,7 +96,7 @@ def blinded_trials(
     return dict(text_blind=[changed(t, wordless) for t in trials], image_blind=[changed(t, sightless, greyed) for t in trials],
                 shuffled=[crossed(t, trials[k]) for t, k in zip(trials, partners(len(trials), seed))])
 
-# %% ../../nbs/milestones/06_asking.ipynb #451d49d6
+# %% ../../nbs/milestones/06_asking.ipynb #a1bea774
 def cell_variants(store, trials, seed, how) -> dict:
     "`{variant: marks}` of trials with choices side by side; what all four selves see is encoded once."
     pairing = dict(zip(map(id, trials), partners(len(trials), seed)))
@@ -109,8 +109,13 @@ def cell_variants(store, trials, seed, how) -> dict:
 
 def film_variants(learner, trials, load_clip, seed) -> dict:
     "`{variant: marks}` of a surprise task; there are no words to blind."
+    learner = Watched(learner)
     return dict(learner=score_quadruplets(learner, trials, load_clip), image_blind=score_quadruplets(learner, trials, grey_clip(load_clip)),
                 shuffled=score_quadruplets(learner, shuffled_films(trials, seed), load_clip))
+
+def shows(trial) -> bool:
+    "Whether there is anything to see or hear in a trial."
+    return bool(shown(all_parts(trial)))
 
 def score_variants(
     learner,  # any learner
@@ -129,6 +134,7 @@ def score_variants(
         found = {name: score_trials(learner, some, media, how, grey=grey) for name, some in (dict(learner=trials) | blinded_trials(trials, seed)).items()}
     else:
         found = cell_variants(Store(learner, with_grey(loader(media), first_seen(trials))), trials, seed, how)
+    if not any(map(shows, trials)): found = {name: marks for name, marks in found.items() if name not in ("image_blind", "shuffled")}  # they are the learner itself
     if can(learner, "fresh") and any(way_to_ask(twin := learner.fresh(seed), t, how)[0] for t in trials):
         found["untrained"] = score_trials(twin, trials, media, how)
     return found

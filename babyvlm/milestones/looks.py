@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['THUMB', 'STILLS', 'Look', 'thumbnail', 'look', 'as_part', 'field_of', 'parts_of', 'files_of', 'looks']
 
-# %% ../../nbs/milestones/37_looks.ipynb #fb39aba4
+# %% ../../nbs/milestones/37_looks.ipynb #b0fc03a3
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +16,10 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..core.basics import WrongInput
-from ..core.records import decode_image
+from ..core.records import decode_image, histogram
 from ..core.trials import Part, pixel_hash
-from .baselines import histogram
 
-# %% ../../nbs/milestones/37_looks.ipynb #d6177fbb
+# %% ../../nbs/milestones/37_looks.ipynb #cbd8b946
 THUMB = 16   # side of the thumbnail, in pixels
 STILLS = 8   # frames of a clip that are looked at
 

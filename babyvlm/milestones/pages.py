@@ -24,19 +24,21 @@ from .tally import labels, norm_of
 from .task_card import known_of_children, picture
 from .verdicts import hundred, listed
 
-# %% ../../nbs/milestones/29_pages.ipynb #844af6bf
+# %% ../../nbs/milestones/29_pages.ipynb #1e5334b2
 SIDE = 128  # of a picture on the page, at most
 
 def strip(
     clip,     # a `Clip`
     must=(),  # frames that have to be shown
     many=8,   # frames beside them
+    row=99,   # frames side by side
 ) -> str:
-    "Frames of a film side by side, as a `data:` address."
-    last = len(clip.frames) - 1
+    "Frames of a film in order, as a `data:` address."
+    last, edge = len(clip.frames) - 1, max(1, clip.frames.shape[2] // 24)
     at = sorted({*np.linspace(0, last, min(many, last + 1)).round().astype(int).tolist(), *(k for k in must if 0 <= k <= last)})
-    gap = np.full((clip.frames.shape[1], max(1, clip.frames.shape[2] // 24), 3), 255, np.uint8)
-    return small(np.concatenate([part for k in at for part in (clip.frames[k], gap)][:-1], axis=1), SIDE)
+    framed = np.pad(clip.frames[at], ((0, -len(at) % min(row, len(at))), (0, edge), (0, edge), (0, 0)), constant_values=255)     # (frames, H, W, 3), rows filled up with white
+    rows = framed.reshape(-1, min(row, len(at)), *framed.shape[1:]).swapaxes(1, 2)                                               # (rows, H, row, W, 3)
+    return small(rows.reshape(-1, rows.shape[2]*rows.shape[3], 3)[:-edge, :-edge], SIDE*len(rows))
 
 def seen(part, trials, marks=(), hit=False) -> Safe:
     "A picture, film or sound as it is shown, with what is written below it."
@@ -45,23 +47,31 @@ def seen(part, trials, marks=(), hit=False) -> Safe:
     uri = strip(trials.clip(part.path)) if film else small(trials.image(part.path), SIDE)
     return picture(uri, "frames of a film, in order" if film else "a picture", marks, hit)
 
-# %% ../../nbs/milestones/29_pages.ipynb #9308c366
+# %% ../../nbs/milestones/29_pages.ipynb #2cafe36d
 def options(choices, answer, trials, tell) -> Safe:
-    "What may be answered: pictures in a row, or statements below each other; the right one marked where `tell`."
+    "What may be answered: pictures in a row, or each in a row of its own where it has several, or statements below each other; the right one marked where `tell`."
     right = [tell and c.id in answer for c in choices]
     mark = lambda k: [el("b", " answer", cls="right")] if right[k] else []
     pictured = [[p for p in c.parts if p.type != "text"] for c in choices]
-    if any(pictured): return el("div", [seen(p, trials, [f"{k + 1}", *mark(k)], right[k]) for k, parts in enumerate(pictured) for p in parts], cls="pics")
+    rows = [[seen(p, trials, [f"{k + 1}", *mark(k)], right[k]) for p in parts] for k, parts in enumerate(pictured)]
+    if any(len(row) > 1 for row in rows): return el("div", [el("div", row, cls="pics") for row in rows])                        # an option to a row
+    if any(pictured): return el("div", sum(rows, []), cls="pics")
     return el("ol", [el("li", text_of(c), mark(k)) for k, c in enumerate(choices)])
 
 def exchange(context, choices, answer, trials, tell) -> Safe:
     "What is shown and said, then what may be answered."
-    files, said = [p for p in context if p.type != "text"], " ".join(p.text for p in context if p.type == "text")
-    numbered = len(files) > 1
-    row = el("div", [seen(p, trials, [f"{k + 1}."] if numbered else ()) for k, p in enumerate(files)], cls="pics") if files else None
-    return el("div", row, el("p", el("i", f"“{said}”")) if said else None, options(choices, answer, trials, tell) if choices else None)
+    files, said = [], [[]]                                                    # said: before the first picture, and after each
+    for part in context:
+        if part.type == "text": said[-1].append(part.text)
+        else: files.append(part); said.append([])
+    quoted = lambda words: el("i", f"“{' '.join(words)}”")
+    apart = sum(map(bool, said)) > 1                                          # of several pictures something is said: below each its own
+    marks = lambda k: [f"{k + 1}. "]*(len(files) > 1) + [quoted(said[k + 1])]*(apart and bool(said[k + 1]))
+    row = el("div", [seen(p, trials, marks(k)) for k, p in enumerate(files)], cls="pics") if files else None
+    rest = said[0] if apart else sum(said, [])
+    return el("div", row, el("p", quoted(rest)) if rest else None, options(choices, answer, trials, tell) if choices else None)
 
-# %% ../../nbs/milestones/29_pages.ipynb #8be666eb
+# %% ../../nbs/milestones/29_pages.ipynb #e8ce3faf
 def order_of(name, many) -> list:
     "An order that anybody would find again, drawn by a name."
     return rng(0, "pages", name).permutation(many).tolist()
@@ -85,7 +95,7 @@ def four_films(members, trials, tell) -> Safe:
         t = members[place]
         known = [el("b", " impossible", cls="miss") if is_impossible(t) else el("b", " possible", cls="right"), f" {story(t)}"]
         must = (t.reveal_frame - 1, t.reveal_frame) if t.reveal_frame else ()
-        rows.append(picture(strip(trials.clip(clip_of(t)), must), f"film {k + 1}, some frames in order", [f"{k + 1}", known if tell else None]))
+        rows.append(picture(strip(trials.clip(clip_of(t)), must, many=13, row=5), f"film {k + 1}, some frames in order", [f"{k + 1}", known if tell else None]))
     return el("div", rows, cls="pics films")
 
 def as_asked(

@@ -9,14 +9,15 @@ __all__ = ['FOLDS', 'WIDTHS', 'SHRINK', 'HASHED', 'RULES', 'folds', 'credits', '
            'cues_in_words', 'option_words', 'heard', 'pairs_of', 'colour_learner', 'example_learner', 'learn_words',
            'nothing_to_learn', 'learners_for', 'solve']
 
-# %% ../../nbs/milestones/39_solvers.ipynb #21131175
+# %% ../../nbs/milestones/39_solvers.ipynb #6b1090ef
 import zlib
 
 import numpy as np
 
 from ..core.basics import rng
+from ..core.records import BINS
 from ..core.statistics import credit
-from .baselines import BINS, ColourHistogram, word_table, words_in
+from .baselines import ColourHistogram, word_table, words_in
 from .items import bundles
 from .looks import THUMB
 

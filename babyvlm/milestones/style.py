@@ -55,7 +55,7 @@ thead th{border:0;color:var(--soft);font-size:.875rem;vertical-align:bottom}.num
 details{min-width:0}details[open]{flex-basis:100%}.folds{display:flex;flex-wrap:wrap;gap:0 1.8rem;border-top:1px solid var(--grid);margin-top:.6rem;padding-top:.3rem}summary{cursor:pointer;padding:.3rem 0;font-weight:600}details>div{padding:.2rem 0 .7rem}
 """
 
-# %% ../../nbs/milestones/23_style.ipynb #937e8809
+# %% ../../nbs/milestones/23_style.ipynb #c5a8024c
 CHARTS = """
 svg{display:block;overflow:visible}.lane{width:100%;height:auto;max-width:24rem}.part{max-width:13rem}.forest{width:100%;max-width:50rem;height:auto;margin:.6rem 0}
 .key{display:inline-block;width:1.05em;height:1.05em;margin-right:.4em;vertical-align:-.16em}
@@ -68,7 +68,7 @@ svg text{fill:var(--soft);font-size:14.5px}svg .own{fill:var(--ink);font-weight:
 .examples{display:grid;grid-template-columns:repeat(auto-fit,minmax(19rem,1fr));gap:.8rem;margin:.8rem 0}.example{background:var(--paper);border-radius:10px;padding:.7rem .9rem;font-size:.9rem}.example p{margin:0 0 .4rem}.pics{display:flex;flex-wrap:wrap;gap:.5rem}.pic{margin:0;color:var(--soft)}
 .beside{display:flex;gap:.9rem}.beside ol{margin:0;padding-left:1.3rem}.beside li{margin:.05rem 0}
 .pic img{display:block;height:80px;border-radius:6px;border:2px solid var(--rule)}.pic.hit img{border-color:var(--good)}.films .pic img{height:50px;border-width:1px}.films figcaption>*{display:block}
-.trial{display:grid;gap:.8rem}.trial .pic img{height:8rem}.trial .pic:only-child img{height:12rem}.trial .films .pic img{height:6.2rem;max-width:100%;object-fit:contain;object-position:left}.trial .films{flex-direction:column}ol.trial{padding-left:1.6rem}
+.trial{display:grid;gap:.8rem}.trial .pic img{height:8rem}.trial .pic:only-child img{height:12rem}.trial .films .pic img{height:auto;width:46rem;max-width:100%}.trial .films{flex-direction:column}ol.trial{padding-left:1.6rem}
 .items .pics{flex-wrap:nowrap;gap:.25rem}.items img{display:block;height:40px;border-radius:4px;border:2px solid var(--rule)}.items img.hit{border-color:var(--good)}.items td{white-space:normal}.miss{color:var(--part)}
 .right{color:var(--good);font-weight:600}.miss{font-weight:600}.example .plain{margin:.4rem 0 0}.example .plain li{margin:.05rem 0}
 """

@@ -5,18 +5,14 @@
 # %% auto #0
 __all__ = ['pictures', 'delays', 'toolbox']
 
-# %% ../../nbs/milestones/16_toolbox.ipynb #ba707377
-from .milestone import Milestone, Norm, compares, sees_again, speaks, used, watches
+# %% ../../nbs/milestones/16_toolbox.ipynb #3703be52
+from .first_words import looking_while_listening, picture_vocabulary
+from .milestone import Milestone, compares, sees_again, speaks, used, watches
 from .number import number
 
-# %% ../../nbs/milestones/16_toolbox.ipynb #efc6dda4
+# %% ../../nbs/milestones/16_toolbox.ipynb #fb6231a5
 pictures = (
-    Milestone("picture_vocabulary", "Picture vocabulary", "Four pictures and a word: which picture is it?", "finds the named toy among four pictures", compares,
-              norm=used(25, 42, "Picture Vocabulary"), caution="The toys are the nursery's own and were named in training; new kinds of ball or cup are not tried."),
-    Milestone("looking_while_listening", "Looking while listening", "Two pictures and a word: which one fits?", "picks the named one of two pictures", compares,
-              norm=Norm((6, 14), "Children aged 6–9 months already look at the named picture more than chance in this paradigm, with a marked rise near 14 months.",
-                        "Bergelson & Swingley 2012; replicated with 49 children aged 6–16 months"),
-              caution="A child's look is spontaneous and graded; the learner is forced to choose."),
+    picture_vocabulary, looking_while_listening,
     Milestone("localization", "Localization", "One picture and four statements, such as “the boat is on the top left”: which is true?", "says in which quarter of the picture the toy is", compares,
               norm=used(1, 42, "Mullen Receptive Language"), caution="Four corners are a coarse grid; nothing is shown about nearer places."),
     Milestone("left_right", "Left or right", "Two toys side by side, then the same two from elsewhere beside their mirror image: which is the same?",

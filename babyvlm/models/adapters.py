@@ -149,7 +149,7 @@ def blank_of(
     ids = lambda text: tokenizer(text, add_special_tokens=False).input_ids
     return next((gap for gap in ("", " ") if ids("a ball") == ids("a") + ids(gap + "ball")), "")
 
-# %% ../../nbs/models/11_adapters.ipynb #b66609cc
+# %% ../../nbs/models/11_adapters.ipynb #162a55ae
 class LanguageModel(Stranger, BabyLlavaLearner):
     "A causal language model of `transformers`; pictures are passed over."
     sees_pictures, remembered, together = False, 64, 16
@@ -188,8 +188,8 @@ class LanguageModel(Stranger, BabyLlavaLearner):
         return ids.to(self.device)
 
     @torch.inference_mode()
-    def _predict(self, rows, pictures):
-        return self.model(inputs_embeds=self._embed(self._pad(rows), pictures)).logits.float().log_softmax(-1).cpu()   # (B, T, V)
+    def _predict(self, rows, pictures, first=0):
+        return self.model(inputs_embeds=self._embed(self._pad(rows), pictures)).logits[:, first:].float().log_softmax(-1).cpu()   # (B, T - first, V)
 
     @torch.inference_mode()
     def _go_on(self, ids, images, most):
@@ -201,7 +201,7 @@ class LanguageModel(Stranger, BabyLlavaLearner):
         spare = next((i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0) if i is not None))
         return dict(max_new_tokens=most, do_sample=False, num_beams=1, pad_token_id=spare)
 
-# %% ../../nbs/models/11_adapters.ipynb #7c9589fa
+# %% ../../nbs/models/11_adapters.ipynb #042ac57e
 class Llava(LanguageModel):
     "LLaVA: pictures may stand anywhere in the context."
     sees_pictures = True
@@ -227,8 +227,8 @@ class BlipCaptioner(LanguageModel):
         return [self.model.config.text_config.bos_token_id] + [i for text in words for i in self._speech(text)], images
 
     @torch.inference_mode()
-    def _predict(self, rows, pictures):
-        return self.model.text_decoder(input_ids=self._pad(rows), encoder_hidden_states=self._see(pictures).to(self.device)).logits.float().log_softmax(-1).cpu()
+    def _predict(self, rows, pictures, first=0):
+        return self.model.text_decoder(input_ids=self._pad(rows), encoder_hidden_states=self._see(pictures).to(self.device)).logits[:, first:].float().log_softmax(-1).cpu()
 
     @torch.inference_mode()
     def _go_on(self, ids, images, most):

@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['Once', 'Learner', 'Teachable', 'ClipLearner', 'BabyLlavaLearner']
 
-# %% ../../nbs/models/08_learners.ipynb #bfd638be
+# %% ../../nbs/models/08_learners.ipynb #e102066f
 import copy
 import hashlib
+from collections import Counter
+
 import numpy as np
 import torch
 from transformers import AutoModel
@@ -38,7 +40,7 @@ def _key(image):
     image = np.ascontiguousarray(image)
     return hashlib.blake2b(image.tobytes(), digest_size=16, person=str(image.shape).encode()[:16]).digest()
 
-# %% ../../nbs/models/08_learners.ipynb #23a5cea5
+# %% ../../nbs/models/08_learners.ipynb #ff3416b7
 class Learner:
     "A model with its tokenizer, its preprocessing and its past."
     min_px, name = 8, "learner"
@@ -59,6 +61,10 @@ class Learner:
     def device(self): return next(self.model.parameters()).device
 
     def pixels(self, images): return to_pixels([square(image, self.px) for image in images]).to(self.device)   # (B, 3, px, px)
+
+    def forget(self):
+        "Empty the memory of pictures, so that they are looked at again: by whoever reaches into the model."
+        self._see.kept.clear()
 
     def fresh(self,
         seed: int,   # of the initialisation
@@ -145,7 +151,7 @@ class ClipLearner(Teachable, Learner):
         fit = (words @ patches.transpose(1, 2)).unflatten(2, (grid, grid)).cpu().numpy()        # (B, T, grid, grid)
         return [dict(words=self.tokenizer.convert_ids_to_tokens(i[:n]), similarity=f[:n]) for i, n, f in zip(ids, mask.sum(1), fit)]
 
-# %% ../../nbs/models/08_learners.ipynb #0c2f1711
+# %% ../../nbs/models/08_learners.ipynb #e44de829
 class BabyLlavaLearner(Teachable, Learner):
     "A generative learner: log-probabilities of answers after pictures and words."
     def _look(self, images):
@@ -185,30 +191,35 @@ class BabyLlavaLearner(Teachable, Learner):
         logits = self.model(ids, pixel_values=self.pixels(images)).logits[:, :-1].float()
         return torch.nn.functional.cross_entropy(logits[asked], ids[:, 1:][asked])
 
-    def _predict(self, rows, pictures):
-        "Log-probabilities of the next token, (B, T, V), for rows of ids padded on the right."
+    def _predict(self, rows, pictures, first=0):
+        "Log-probabilities of the token after each place from `first` on, (B, T - first, V), for rows of ids padded on the right."
         ids = torch.full((len(rows), max(map(len, rows))), self.tokenizer.pad_token_id)
         for row, known in zip(ids, rows): row[:len(known)] = torch.tensor(known)
         seen = self._see(pictures).to(self.device) if pictures else None
         with torch.inference_mode():
-            return self.model(ids.to(self.device), image_tokens=seen).logits.float().log_softmax(-1).cpu()
+            return self.model(ids.to(self.device), image_tokens=seen, speak_from=first).logits.float().log_softmax(-1).cpu()
 
     def logprob(self,
         contexts,     # B lists of pictures and words
         answers,      # B lists of K answers
-        batch=64,     # rows scored together
+        batch=64,     # rows read together
     ):
-        "Summed log-probabilities (B, K), higher is better, and token counts (B, K)."
+        "Summed log-probabilities (B, K), higher is better, and token counts (B, K). Answers that differ in their last token alone are one row to read; one that stands alone is read whole."
         laid = [self._layout(context) for context in contexts]
-        rows = [(laid[b][0], self._speech(answer), laid[b][1]) for b, row in enumerate(answers) for answer in row]
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
-        scores, counts = np.zeros(len(rows)), np.array([max(1, len(answer)) for _, answer, _ in rows])
+        said = [(b, self._speech(answer)) for b, row in enumerate(answers) for answer in row]
+        begun, asked = Counter((b, *answer[:-1]) for b, answer in said), {}         # asked: a context and what is read after it → the answers that need it
+        for i, (b, answer) in enumerate(said): asked.setdefault((b, *(answer[:-1] if begun[b, *answer[:-1]] > 1 else answer)), []).append(i)
+        rows = sorted(asked, key=lambda row: len(laid[row[0]][0]) + len(row))
+        scores, counts = np.zeros(len(said)), np.array([max(1, len(answer)) for _, answer in said])
         for start in range(0, len(rows), batch):
-            some = order[start:start + batch]
-            logp = self._predict([rows[i][0] + rows[i][1] for i in some], [p for i in some for p in rows[i][2]])
-            for i, line in zip(some, logp):
-                first, answer = len(rows[i][0]), torch.tensor(rows[i][1], dtype=torch.long)
-                scores[i] = line[first - 1:first - 1 + len(answer)].gather(1, answer[:, None]).sum()
+            some = rows[start:start + batch]
+            first = min(len(laid[b][0]) for b, *_ in some) - 1
+            logp = self._predict([laid[b][0] + more for b, *more in some], [p for b, *_ in some for p in laid[b][1]], first)
+            for row, line in zip(some, logp):
+                at = len(laid[row[0]][0]) - 1 - first
+                for i in asked[row]:
+                    answer = torch.tensor(said[i][1], dtype=torch.long)
+                    scores[i] = line[at:at + len(answer)].gather(1, answer[:, None]).sum()
         return scores.reshape(len(contexts), -1), counts.reshape(len(contexts), -1)              # (B, K), (B, K)
 
     def generate(self,
@@ -222,7 +233,7 @@ class BabyLlavaLearner(Teachable, Learner):
         start, end = len(ids), self.tokenizer.eos_token_id
         unsayable = [i for i in {*self.tokenizer.all_special_ids, self.model.config.image_token_id} if i != end]
         while len(ids) < start + most:
-            line = self._predict([ids], images)[0, -1].clone()                      # (V,)
+            line = self._predict([ids], images, len(ids) - 1)[0, -1].clone()                      # (V,)
             line[unsayable] = -torch.inf                                            # a picture is not a word
             if (best := int(line.argmax())) == end: break
             ids = ids + [best]

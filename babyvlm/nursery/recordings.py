@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['suffixes', 'transcript', 'utterance_rows', 'event_rows', 'write_recording', 'make_recordings', 'masks_at']
 
-# %% ../../nbs/nursery/30_recordings.ipynb #79f68f24
+# %% ../../nbs/nursery/30_recordings.ipynb #36e4fd1c
 import csv
 import gzip
 import hashlib
@@ -13,18 +13,16 @@ import io
 import json
 import multiprocessing
 import os
-import threading
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from multiprocessing.connection import wait as wait_for_end
 from pathlib import Path
 from queue import Empty
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..core.basics import WrongInput, discard, existing_folder, open_out, read_json, staged, write_json
+from ..core.basics import WrongInput, discard, existing_folder, follow_parent, open_out, read_json, staged, write_json
 from .film import Mp4, Soundtrack
 from .script import Script, frames, scenes_in, script, take
 from .transcripts import chat, vtt
@@ -114,15 +112,12 @@ def write_recording(
                             truth_frames=truth.hexdigest(), truth_utterances=hashlib.sha256(rows).hexdigest(),
                             truth_events=hashlib.sha256(events).hexdigest()))
 
-# %% ../../nbs/nursery/30_recordings.ipynb #def6a2de
+# %% ../../nbs/nursery/30_recordings.ipynb #31d8f403
 def _start(queue):
     "Prepare a worker: where to report progress, and whom to follow."
     global _progress
     _progress = queue.put
-    def follow():
-        wait_for_end([multiprocessing.parent_process().sentinel])
-        os._exit(1)
-    threading.Thread(target=follow, daemon=True).start()
+    follow_parent()
 
 def _make(out, recording, world):
     "Make a recording in a worker."

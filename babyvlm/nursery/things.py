@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TOYS', 'FIRST_NOUNS', 'SOUND_TWINS', 'NOUNS', 'SIZES', 'FIRST_SIZES', 'PATTERNS', 'MATERIALS', 'toy', 'radius',
-           'height', 'sheet']
+           'height', 'trims_for', 'distinct', 'sheet']
 
 # %% ../../nbs/nursery/02_things.ipynb #cbcc077b
 import math
@@ -89,7 +89,20 @@ def height(noun, size) -> float:
     "How tall a toy is, metres."
     return _EXTENT[noun][1] * SIZES[size]
 
-# %% ../../nbs/nursery/02_things.ipynb #700843c9
+# %% ../../nbs/nursery/02_things.ipynb #d1551752
+def trims_for(
+    colour,  # one of `COLOURS`
+) -> list:
+    "The trims that can be told from a colour."
+    return [trim for trim in TRIMS if (colour, trim) not in (("white", "cream"), ("black", "charcoal"))]
+
+def distinct(
+    a, b,    # linear rgb
+) -> float:
+    "How far apart two colours look, 0 to 1.7."
+    return math.dist([math.sqrt(c) for c in a], [math.sqrt(c) for c in b])
+
+# %% ../../nbs/nursery/02_things.ipynb #0e41af3e
 def sheet(
     rng,          # random stream
     px=64,        # side of each picture
@@ -105,7 +118,7 @@ def sheet(
     pictures, answers = [], []
     for noun in chosen:
         colour, size, down, yaw = draw(tuple(COLOURS)), draw(tuple(SIZES)), rng.uniform(.2, .6), rng.uniform(-turn, turn)
-        trim = draw([t for t in TRIMS if (colour, t) not in (("white", "cream"), ("black", "charcoal"))])
+        trim = draw(trims_for(colour))
         ground = [tuple(float(c) for c in rng.uniform(.18, .6) * rng.uniform(.8, 1.2, 3)) for _ in range(2)]
         middle, far = height(noun, size) / 2, .06 + 2.7 * max(radius(noun, size), .62 * height(noun, size))
         eye = (0., -far * math.cos(down), middle + far * math.sin(down))

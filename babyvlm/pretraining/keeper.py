@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['COUNTED', 'Keeper']
 
-# %% ../../nbs/pretraining/26_keeper.ipynb #ae00e9d2
+# %% ../../nbs/pretraining/26_keeper.ipynb #74b58c1e
 import sys
 import time
-from ..core.basics import write_json
+from ..core.basics import discard, write_json
 from ..core.device import device
 from ..models.load import save_learner
 from .callbacks import Metrics
 from .checkpoints import prune, save_checkpoint
 from .run_folder import peak_mb
 
-# %% ../../nbs/pretraining/26_keeper.ipynb #06c6299c
+# %% ../../nbs/pretraining/26_keeper.ipynb #a2981185
 COUNTED = ("pairs", "words", "frames")
 
 class Keeper:
@@ -34,6 +34,7 @@ class Keeper:
         self.cost = past.get("cost") or dict(cpu_s=0., wall_s=0.)
         self.clock, self.saved = (time.process_time(), time.perf_counter()), time.perf_counter()
         self.metrics = Metrics(run/"metrics.jsonl", self.step)
+        discard(run/"stop")  # a wish from before
 
     def spent(self):
         "Processor and wall seconds of this run, over all its sittings."
@@ -45,8 +46,9 @@ class Keeper:
         for key in COUNTED: self.seen[key] += seen.get(key, 0)
         notes = {k: round(v, 4) if isinstance(v, float) else v for k, v in seen.items() if k not in COUNTED}
         self.metrics.write(step=self.step, stage=self.stage["name"], **row, **notes, wall_s=self.spent()["wall_s"])
-        if self.asked or self.due(trainer): self.save(trainer)
-        if self.asked: self.stop()
+        asked = self.asked or (self.run/"stop").is_file()
+        if asked or self.due(trainer): self.save(trainer)
+        if asked: self.stop()
 
     def due(self, trainer):
         "Every 20 steps of a short run; otherwise every 100 steps or 60 seconds; and when a stage ends."
@@ -62,6 +64,7 @@ class Keeper:
         self.saved = time.perf_counter()
 
     def stop(self):
+        discard(self.run/"stop")
         self.write(status="stopped")
         print(f"stopped at step {self.step:,} of {self.total:,}; the same command with --resume goes on", file=sys.stderr)
         raise KeyboardInterrupt
