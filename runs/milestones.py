@@ -1,11 +1,11 @@
 """Which milestones each learner meets, and which it does not: recipes × seeds on all suites, every claim beside its controls.
 
-    python runs/milestones.py OUT [--seeds 0 1 2] [--recipes clip babyllava predict] [--have FOLDER …] [--suites …] [--without TASK …] [--n 480] [--fast]
+    python runs/milestones.py OUT [--seeds 0 1 2] [--recipes clip cvcl …] [--have FOLDER …] [--suites …] [--without TASK …] [--n 480] [--fast]
 
 A seed redraws world, initialisation and order; the trials are the same for all learners (seed 0 of the suites), so that they can be compared trial by trial.
 Tasks of surprise are asked in 400 quadruplets of films, whatever `--n` is (the eight of `first_words` stay eight: `permanence` asks the same).
-Runs that are there already are taken: OUT/seedN/RECIPE, or FOLDER/seedN/RECIPE for each `--have`. The others are trained: the plain world of the quickstart, with its steps;
-`predict` watches films of its own through the tower of its seed's `clip`. Everything in OUT can be continued. Each suite gets a report (OUT/reports/SUITE) of all learners.
+Runs that are there already are taken: OUT/seedN/RECIPE, or FOLDER/seedN/RECIPE for each `--have`. The others are trained on the plain world of the quickstart. All but `clip` and `cvcl`
+begin with a tower of their seed: that of `cvcl` for `babyllava-v1`, of `clip` for the others, `predict` with films of its own. Everything in OUT can be continued. Each suite gets a report (OUT/reports/SUITE) of all learners.
 Writes OUT/milestones.json and OUT/milestones.md. `--fast` walks the same road with far too few of everything.
 
 Met: in every seed above guessing, the untrained twin, the learner's blinded selves and the best shortcut, the paired interval of each difference leaving out zero, with at least 400 trials.
@@ -29,25 +29,32 @@ from babyvlm.milestones.suites import milestone
 from babyvlm.milestones.verdicts import key_of
 from babyvlm.nursery.suites import TASKS_OF, suites
 
-RECIPES = ("clip", "babyllava", "predict")
+TOWER_OF = {"clip": None, "cvcl": None, "babyllava": "clip", "babyllava-v1": "cvcl", "babyllava-v2": "clip", "predict": "clip"}
+RECIPES = tuple(TOWER_OF)
 MET = ("can", "emerging")
-FULL = dict(world=WORLD, n=480, films_asked=1600, films=2000, steps=STEPS | dict(predict=4000))
-FAST = dict(world=dict(children=3, minutes=0.5, px=64, fps=1.0, pace=3.0, unrelated=0.3), n=16, films_asked=16, films=24, steps=dict(clip=4, babyllava=4, predict=4))
+FULL = dict(world=WORLD, n=480, films_asked=1600, films=2000, instruct=480, steps=STEPS | {"cvcl": 4500, "babyllava-v1": 3500, "babyllava-v2": 4500, "predict": 4000})
+FAST = dict(world=dict(children=3, minutes=0.5, px=64, fps=1.0, pace=3.0, unrelated=0.3), n=16, films_asked=16, films=24, instruct=16, steps=dict.fromkeys(RECIPES, 4))
 
 
 def corpus_of(out, seed, plan):
-    "The corpus of a seed's plain world."
+    "The corpus of a seed's plain world, with instructions from training trials of `first_words`, which show scenes of their own."
     from babyvlm.curation.pipeline import curate
+    from babyvlm.curation.views import add_instruct
     from babyvlm.nursery.recordings import make_recordings
+    from babyvlm.nursery.stimuli import write_first_words
     from babyvlm.nursery.world import FIRST_WORDS
 
     make_recordings(out / "recordings", FIRST_WORDS, seed=seed, **plan["world"])
-    curate(out / "recordings", out / "corpus", fps=plan["world"]["fps"], px=plan["world"]["px"], seed=seed)
+    corpus = curate(out / "recordings", out / "corpus", fps=plan["world"]["fps"], px=plan["world"]["px"], seed=seed)
+    if "instruct" not in corpus.card.get("views", {}):
+        if not (out / "instruct" / "trials.json").is_file():
+            write_first_words(out / "instruct", n=plan["instruct"], seed=seed, permanence=0, split="train")
+        add_instruct(corpus, out / "instruct")
     return out / "corpus"
 
 
-def trained(recipe, out, seed, plan, clip):
-    "One run; the generative learner and the predictor begin with the tower of `clip`."
+def trained(recipe, out, seed, plan, tower):
+    "One run, which begins with the tower of another where one is given."
     from babyvlm.nursery.hide_and_seek import write_films
     from babyvlm.pretraining.recipes import pretrain
 
@@ -55,7 +62,7 @@ def trained(recipe, out, seed, plan, clip):
         data = out / "films" if (out / "films" / "corpus.json").is_file() else write_films(out / "films", plan["films"], seed=1000 + seed)
     else:
         data = corpus_of(out, seed, plan)
-    return pretrain(data, out / recipe, recipe, steps=plan["steps"].get(recipe), seed=seed, start=clip if recipe != "clip" else None, resume=True)
+    return pretrain(data, out / recipe, recipe, steps=plan["steps"].get(recipe), seed=seed, start=tower, resume=True)
 
 
 def finished(folder):
@@ -65,9 +72,9 @@ def finished(folder):
 def runs_of(out, seed, recipes, plan, have=()):
     "`{recipe: run folder}` of a seed: those that are there, the others trained."
     found, here = {}, make_folder(out / f"seed{seed}")
-    for recipe in sorted(recipes, key=lambda r: r != "clip"):
+    for recipe in sorted(recipes, key=RECIPES.index):
         there = next((Path(folder) / f"seed{seed}" / recipe for folder in (*have, out) if finished(Path(folder) / f"seed{seed}" / recipe)), None)
-        found[recipe] = there or trained(recipe, here, seed, plan, found.get("clip"))
+        found[recipe] = there or trained(recipe, here, seed, plan, found.get(TOWER_OF[recipe]))
     return found
 
 
