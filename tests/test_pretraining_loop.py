@@ -192,6 +192,7 @@ def apart(train, *args, **more):
 
 for train in (beforehand, at_the_step):
     said_so = apart(train, 1000)
+    assert said_so.count("a batch of ") == 2, said_so
     fits, parts = int(said_so.split("a batch of ")[2].split()[0]), int(said_so.split("accumulate=")[1])
     print(said_so, apart(train, fits), apart(train, 1000, accumulate=parts), sep="|")
 """

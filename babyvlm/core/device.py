@@ -7,6 +7,7 @@ __all__ = ['device', 'precision', 'autocast', 'free_memory', 'deterministic']
 
 # %% ../../nbs/core/08_device.ipynb #61bdd22d
 import contextlib
+import ctypes
 import importlib.util
 import os
 
@@ -59,8 +60,19 @@ def _number(file, name=""):
     except (OSError, ValueError, IndexError):
         return None
 
+class _Heap(ctypes.Structure):
+    "What glibc's `mallinfo2` tells of the heap, in bytes."
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+
+def _kept():
+    "Bytes of this process that `malloc` holds free for the next who asks; 0 where there is no glibc to say."
+    try: ask = ctypes.CDLL("libc.so.6").mallinfo2
+    except (OSError, AttributeError): return 0
+    ask.restype = _Heap
+    return ask().fordblks
+
 def _limits():
-    "Free bytes under each limit that the system tells of."
+    "Free bytes under each limit that the system tells of; what the heap keeps counts as used by the limits of a process, and is free."
     physical = _number("/proc/meminfo", "MemAvailable")
     if physical is None:
         physical = os.sysconf("SC_PAGE_SIZE")*os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
@@ -68,7 +80,7 @@ def _limits():
               (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))]
     if importlib.util.find_spec("resource"):                 # not on Windows
         import resource
-        groups += [(resource.getrlimit(kind)[0], _number("/proc/self/status", name)) for kind, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData"))]
+        groups += [(resource.getrlimit(kind)[0], (_number("/proc/self/status", name) or 0) - _kept()) for kind, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData"))]
     return [physical, *(limit - used for limit, used in groups if limit and used and 0 < limit < 2**60)]
 
 def free_memory(
