@@ -1,12 +1,12 @@
 """Which milestones each learner meets, and which it does not: recipes × seeds on all suites, every claim beside its controls.
 
-    python runs/milestones.py OUT [--seeds 0 1 2] [--recipes clip cvcl …] [--have FOLDER …] [--suites …] [--without TASK …] [--n 480] [--fast]
+    python runs/milestones.py OUT [--seeds 0 1 2] [--recipes clip cvcl …] [--have FOLDER …] [--suites …] [--without TASK …] [--only TASK …] [--beside JSON] [--n 480] [--fast]
 
 A seed redraws world, initialisation and order; the trials are the same for all learners (seed 0 of the suites), so that they can be compared trial by trial.
 Tasks of surprise are asked in 400 quadruplets of films, whatever `--n` is (the eight of `first_words` stay eight: `permanence` asks the same).
 Runs that are there already are taken: OUT/seedN/RECIPE, or FOLDER/seedN/RECIPE for each `--have`. The others are trained on the plain world of the quickstart. All but `clip` and `cvcl`
 begin with a tower of their seed: that of `cvcl` for `babyllava-v1`, of `clip` for the others, `predict` with films of its own. Everything in OUT can be continued. Each suite gets a report (OUT/reports/SUITE) of all learners.
-Writes OUT/milestones.json and OUT/milestones.md. `--fast` walks the same road with far too few of everything.
+`--beside` takes the rows of an earlier report, of the same trials, for whatever is not asked now. Writes OUT/milestones.json and OUT/milestones.md. `--fast` walks the same road with far too few of everything.
 
 Met: in every seed above guessing, the untrained twin, the learner's blinded selves and the best shortcut, the paired interval of each difference leaving out zero, with at least 400 trials.
 """
@@ -134,11 +134,11 @@ def name_of(line, vs):
     return (line["baselines"]["shortcut"] or {}).get("cue", vs) if vs == "shortcut" else vs
 
 
-def reports_of(suite, plan, without):
+def reports_of(suite, plan, without, only=()):
     "`{name of a report: options of its trials}`: tasks of surprise stand apart, since four films make one question."
     if suite not in TASKS_OF:
-        return {suite: dict(count=plan["n"])}
-    tasks = [task for task in TASKS_OF[suite] if task not in without]
+        return {} if only else {suite: dict(count=plan["n"])}
+    tasks = [task for task in TASKS_OF[suite] if task not in without and (not only or task in only)]
     films = [task for task in tasks if milestone(suite, task).needs == ("surprise",)]
     parts = {suite: dict(only=[task for task in tasks if task not in films], count=plan["n"]), f"{suite}_surprise": dict(only=films, count=plan["films_asked"])}
     return {name: options for name, options in parts.items() if options["only"]}
@@ -182,32 +182,46 @@ def written(out, result):
     lines = [head, f"| suite | task | guessing | {' | '.join(recipes)} |", "|" + " --- |" * (3 + len(recipes))]
     for suite, task in dict.fromkeys((r["suite"], r["task"]) for r in rows):
         some = {r["recipe"]: r for r in rows if (r["suite"], r["task"]) == (suite, task)}
-        lines.append(f"| {suite} | {next(iter(some.values()))['title']} | {hundred(next(iter(some.values()))['chance'])} | {' | '.join(cell(some[name]) for name in recipes)} |")
+        lines.append(f"| {suite} | {next(iter(some.values()))['title']} | {hundred(next(iter(some.values()))['chance'])} | {' | '.join(cell(some[name]) if name in some else '' for name in recipes)} |")
     counted = [f"{name}: {sum(r['recipe'] == name and r['outcome'] == 'met' for r in rows)} of {sum(r['recipe'] == name and r['outcome'] != 'cannot be asked' for r in rows)} it can be asked" for name in recipes]
     lines += ["", f"Met: {'; '.join(counted)}.", "\n## Met, each beside its controls\n", *[line for r in rows if r["outcome"] == "met" for line in (claim(r), split(r)) if line],
               "\n## Not met\n", *[line for r in rows if r["outcome"] not in ("met", "cannot be asked") for line in (missed(r), split(r) if r["outcome"] in ("in some seeds", "below guessing") else "") if line]]  # fmt: skip
     (out / "milestones.md").write_text("\n".join(lines) + "\n")
 
 
-def milestones(out, seeds=(0, 1, 2), recipes=RECIPES, names=None, n=None, have=(), fast=False, without=()):
+def joined(result, earlier):
+    "The result with the rows of an earlier one that it has not got: whoever was asked the same trials of the same worlds may stand beside."
+    for key in ("seeds", "n", "films_asked", "fast"):
+        if earlier[key] != result[key]:
+            raise WrongInput(f"--beside: its {key} is {earlier[key]}, and here it is {result[key]}; only the same trials can stand in one table")
+    rows = {(r["suite"], r["task"], r["recipe"]): r for r in (*earlier["rows"], *result["rows"])}
+    asked = [task for tasks in TASKS_OF.values() for task in tasks]
+    order = lambda key: ([*suites].index(key[0]), asked.index(key[1]) if key[1] in asked else 0, RECIPES.index(key[2]))
+    both = {recipe for _, _, recipe in rows}
+    return result | dict(rows=[rows[key] for key in sorted(rows, key=order)], recipes=[name for name in RECIPES if name in both], minutes=earlier["minutes"] | result["minutes"],
+                         without=[task for task in earlier["without"] if task not in {key[1] for key in rows}])  # fmt: skip
+
+
+def milestones(out, seeds=(0, 1, 2), recipes=RECIPES, names=None, n=None, have=(), fast=False, without=(), only=(), beside=None):
     "All learners on all suites; returns what is written to OUT/milestones.json."
+    earlier = read_json(beside, "report") if beside else None
     known = [name for name in suites if name != "all"]
     if unknown := set(names or ()) - set(known):
         raise WrongInput(f"--suites: {sorted(unknown)[0]!r} is not one of {', '.join(known)}")
     if unknown := set(recipes) - set(RECIPES):
         raise WrongInput(f"--recipes: {sorted(unknown)[0]!r} is not one of {', '.join(RECIPES)}")
-    if unknown := set(without) - {task for tasks in TASKS_OF.values() for task in tasks}:
-        raise WrongInput(f"--without: {sorted(unknown)[0]!r} is no task of a suite")
+    if unknown := {*without, *only} - {task for tasks in TASKS_OF.values() for task in tasks}:
+        raise WrongInput(f"--without, --only: {sorted(unknown)[0]!r} is no task of a suite")
     out, plan = make_folder(out), (FAST if fast else FULL) | (dict(n=n) if n else {})
     learners, corpus = learners_of(out, seeds, recipes, plan, have)
     result = dict(date=str(datetime.date.today()), machine=f"{platform.machine()}, {platform.system()}", seeds=list(seeds), recipes=list(recipes), n=plan["n"], films_asked=plan["films_asked"], without=list(without), fast=fast, minutes={}, rows=[])
-    for suite, name, options in [(s, *report) for s in names or known for report in reports_of(s, plan, without).items()]:
+    for suite, name, options in [(s, *report) for s in names or known for report in reports_of(s, plan, without, only).items()]:
         started, folder = time.time(), make_folder(out / "reports" / name)
         trials = read_trials(make_suite(suite, folder / "trials", 0, px=sight(learners), **options))
         result["rows"] += lines_of(judge(learners, trials, folder, corpus=corpus, seed=0), seeds, recipes)
         result["minutes"][name] = round((time.time() - started) / 60, 1)
-        written(out, result)
-    return result
+        written(out, joined(result, earlier) if earlier else result)
+    return joined(result, earlier) if earlier else result
 
 
 def main():
@@ -217,11 +231,13 @@ def main():
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
     parser.add_argument("--suites", nargs="+")
     parser.add_argument("--without", nargs="+", default=[], metavar="TASK", help="tasks that are left out, the long dialogues of `memory` for one")
+    parser.add_argument("--only", nargs="+", default=[], metavar="TASK")
     parser.add_argument("--n", type=int)
     parser.add_argument("--have", nargs="+", type=Path, default=[], help="folders that hold seedN/RECIPE")
+    parser.add_argument("--beside", type=Path, metavar="JSON", help="an earlier milestones.json")
     parser.add_argument("--fast", action="store_true")
     options = parser.parse_args()
-    milestones(options.out, options.seeds, options.recipes, options.suites, options.n, options.have, options.fast, options.without)
+    milestones(options.out, options.seeds, options.recipes, options.suites, options.n, options.have, options.fast, options.without, options.only, options.beside)
     print((options.out / "milestones.md").read_text())
 
 

@@ -129,6 +129,18 @@ def test_one_report_over_learners_and_seeds(tmp_path):
     assert again["clip"] == tmp_path / "seed0" / "clip"  # a finished run is taken as it is
 
 
+def test_two_reports_in_one_table():
+    milestones, row = script("milestones"), lambda task, recipe, n: dict(suite="space", task=task, recipe=recipe, n=n)
+    first, second = TASKS_OF["space"]
+    earlier = dict(seeds=[0], n=16, films_asked=16, fast=True, without=[second], minutes=dict(space=1.0), recipes=["clip"], rows=[row(first, "clip", 1)])
+    later = earlier | dict(recipes=["cvcl", "clip"], without=[], minutes=dict(space=2.0), rows=[row(second, "cvcl", 2), row(first, "cvcl", 2)])
+    both = milestones.joined(later, earlier)
+    assert [(r["task"], r["recipe"], r["n"]) for r in both["rows"]] == [(first, "clip", 1), (first, "cvcl", 2), (second, "cvcl", 2)]
+    assert both["recipes"] == ["clip", "cvcl"] and both["without"] == [] and milestones.joined(later | dict(rows=[row(first, "clip", 3)]), earlier)["rows"][0]["n"] == 3
+    with pytest.raises(WrongInput, match="its n is 16, and here it is 480"): milestones.joined(later | dict(n=480), earlier)
+    assert milestones.reports_of("space", dict(n=16, films_asked=16), (), [second]) == dict(space=dict(only=[second], count=16)) and milestones.reports_of("composition", {}, (), [second]) == {}
+
+
 def test_a_year_in_order(tmp_path):
     year = script("year")
     result = year.year(tmp_path, seeds=(0,), names=("space",), shuffled=False, fast=True)

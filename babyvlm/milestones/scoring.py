@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ENCODERS', 'PART_CHANCES', 'BEATS', 'Cell', 'text_of', 'shown', 'paths', 'kind_of_parts', 'cells', 'sides',
-           'compares', 'reads', 'all_parts', 'in_words', 'ways', 'way_to_ask', 'reason_why', 'too_few_pixels', 'Mark',
-           'mark', 'levels', 'two_by_two_scores', 'mark_two_by_two', 'per_token_mark']
+           'compares', 'holds', 'reads', 'all_parts', 'in_words', 'ways', 'way_to_ask', 'too_many', 'reason_why',
+           'too_few_pixels', 'Mark', 'mark', 'levels', 'two_by_two_scores', 'mark_two_by_two', 'per_token_mark']
 
 # %% ../../nbs/milestones/00_scoring.ipynb #9e6a8a7f
 import itertools
@@ -79,10 +79,14 @@ def compares(learner, row) -> bool:
     if "mixed" in (left, right) or not left: return False
     return (left, right) == ("image", "text") and can(learner, "similarity") or can(learner, ENCODERS[left], ENCODERS[right])
 
+def holds(learner, pictures) -> bool:
+    "Whether so many pictures fit into one context of the learner."
+    most = getattr(learner, "max_pictures", None)
+    return most is None or pictures <= most
+
 def reads(learner, row) -> bool:
     "Whether the learner can score the words of these cells after their pictures."
-    most = getattr(learner, "max_pictures", None)  # that one context may hold
-    fits = most is None or all(len(c.asked) + len(c.pictures) <= most for c in row)
+    fits = all(holds(learner, len(c.asked) + len(c.pictures)) for c in row)
     return can(learner, "logprob") and fits and {*sides(row)} <= {"image", "frames", "text", ""} and all(c.words for c in row)
 
 def all_parts(
@@ -97,7 +101,7 @@ def in_words(
     trial,    # of the form open or turns
 ) -> list:
     "The methods by which it can speak about this trial: replies are given to pictures and words only."
-    if any(p.type in ("clip", "sound") for p in all_parts(trial)): return []
+    if any(p.type in ("clip", "sound") for p in all_parts(trial)) or not holds(learner, len(shown(all_parts(trial)))): return []
     return [how for how in ("logprob", "generate") if can(learner, how) and (how == "generate" or trial.form == "turns")]
 
 def ways(
@@ -126,18 +130,22 @@ def way_to_ask(
     if how and how not in can_do: return None, f"cannot be asked by {how}: {reason_why(learner, trial)}"
     return (how or can_do[0], "") if can_do else (None, reason_why(learner, trial))
 
+def too_many(learner) -> str:
+    return f"shows more pictures at once than the {learner.max_pictures} this learner can take"
+
 def reason_why(learner, trial) -> str:
     "What a learner lacks for a trial."
     if trial.form == "surprise": return "needs surprise, and this learner does not predict films"
     if trial.form in ("open", "turns") and any(p.type in ("clip", "sound") for p in all_parts(trial)) and can(learner, "generate"):
         return "shows a clip or a sound, and replies are given to pictures and words only"
+    if trial.form in ("open", "turns") and not holds(learner, len(shown(all_parts(trial)))): return too_many(learner)
     if trial.form == "turns": return "needs logprob or generate, and this learner cannot hold a dialogue"
     if not trial.choices: return "needs generate: the answer is free" if trial.form == "open" else "the trial offers no choices"
     row = cells(trial)
     left, right = sides(row)
     if "mixed" in (left, right): return "the trial shows things of several kinds, or several clips or sounds, at once"
     if {left, right} & {"clip", "sound"}: return f"needs {ENCODERS[left]} and {ENCODERS[right]}: the trial shows a {'sound' if 'sound' in (left, right) else 'clip'}"
-    if can(learner, "logprob") and getattr(learner, "max_pictures", None): return f"shows more pictures at once than the {learner.max_pictures} this learner can take"
+    if can(learner, "logprob") and getattr(learner, "max_pictures", None): return too_many(learner)
     one = any(can(learner, m) for m in ("similarity", "embed_images"))
     return "needs logprob: the trial shows several pictures at once or asks for bare answers" if one else "needs similarity or logprob, and this learner has neither"
 

@@ -10,6 +10,8 @@ __all__ = ['adapters', 'architecture_of', 'open_model', 'fingerprint_of', 'Stran
 # %% ../../nbs/models/11_adapters.ipynb #b4f67fd4
 import copy
 import hashlib
+import inspect
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 import numpy as np
@@ -187,9 +189,15 @@ class LanguageModel(Stranger, BabyLlavaLearner):
         for row, known in zip(ids, rows): row[:len(known)] = torch.tensor(known)
         return ids.to(self.device)
 
+    def reading_on(self, most=8):
+        "As with our own; who keeps a state instead of keys and values reads each context whole."
+        keeps = "past_key_values" in inspect.signature(self.model.forward).parameters and not getattr(self.model, "_is_stateful", False)
+        return super().reading_on(most) if keeps else nullcontext()
+
     @torch.inference_mode()
-    def _predict(self, rows, pictures, first=0):
-        return self.model(inputs_embeds=self._embed(self._pad(rows), pictures)).logits[:, first:].float().log_softmax(-1).cpu()   # (B, T - first, V)
+    def _predict(self, rows, pictures, first=0, past=None):
+        more = {} if past is None else dict(past_key_values=past, use_cache=True)
+        return self.model(inputs_embeds=self._embed(self._pad(rows), pictures), **more).logits[:, first:].float().log_softmax(-1).cpu()   # (B, T - first, V)
 
     @torch.inference_mode()
     def _go_on(self, ids, images, most):

@@ -157,13 +157,13 @@ class BabyLlava(BabyModel, Joint):
         return torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, torch.finfo(torch.float32).min)
 
     def forward(self, input_ids, pixel_values=None, vision_tokens=None, image_tokens=None, attention_mask=None, bidirectional=False, keep=1., speak_from=0,
-                output_attentions=False, **more):
+                output_attentions=False, past=None, **more):
         if pixel_values is not None or vision_tokens is not None: image_tokens = self.image_tokens(pixel_values, vision_tokens, keep)
-        limit = self.config.text_config.max_position_embeddings
-        if input_ids.shape[1] > limit and self.config.text_config.model_type == "gpt2":
-            raise WrongInput(f"babyllava: a context of {input_ids.shape[1]} tokens is longer than the {limit} positions of this language model; cut it, or use a larger limit")
+        limit, length = self.config.text_config.max_position_embeddings, input_ids.shape[1] + (past.get_seq_length() if past is not None else 0)
+        if length > limit and self.config.text_config.model_type == "gpt2":
+            raise WrongInput(f"babyllava: a context of {length} tokens is longer than the {limit} positions of this language model; cut it, or use a larger limit")
         out = self.language(inputs_embeds=self.embed(input_ids, image_tokens), attention_mask=self._mask(input_ids, attention_mask, bidirectional),
-                            logits_to_keep=input_ids.shape[1] - speak_from, output_attentions=output_attentions)
+                            logits_to_keep=input_ids.shape[1] - speak_from, output_attentions=output_attentions, past_key_values=past, use_cache=past is not None)
         return BabyLlavaOutput(out.logits, out.attentions)
 
     def pooled(self, pixel_values=None, input_ids=None, attention_mask=None, vision_tokens=None, keep=1., **more):
