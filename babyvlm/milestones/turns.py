@@ -21,7 +21,7 @@ from .store import exactly, in_batches
 
 # %% ../../nbs/milestones/04_turns.ipynb #5502c34f
 MOST = 16  # new tokens of a reply
-LONG = 8   # dialogues that are held at a time, at most, where they are long: each is then read on from the turn before
+LONG = 8   # pictures from which on a dialogue is long: each turn is then read on from the one before
 
 def things(
     parts,  # list of `Part`
@@ -152,9 +152,11 @@ def score_turns(
     found = []
     for way, reason in dict.fromkeys(way_to_ask(learner, t, how) for t in trials):
         some = [k for k, t in enumerate(trials) if way_to_ask(learner, t, how) == (way, reason)]
-        size = max(1, 64 // max(how_many(trials[k]) for k in some))
-        def ask(places, way=way):
-            with learner.reading_on(size) if size <= LONG and can(learner, "reading_on") else nullcontext():
+        many = max(how_many(trials[k]) for k in some)
+        on = many >= LONG and can(learner, "reading_on")
+        size = max(1, (256 if on else 64) // many)
+        def ask(places, way=way, on=on):
+            with learner.reading_on() if on else nullcontext():
                 return hold(learner, [trials[k] for k in places], media, way, grey)
         got = in_batches(ask, some, size) if way else [(None, reason)] * len(some)
         found += [(k, m or Mark(trials[k].trial_id, [math.nan] * len(trials[k].turns), 0., False, e, way=way or "")) for k, (m, e) in zip(some, got)]

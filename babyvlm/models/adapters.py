@@ -189,10 +189,10 @@ class LanguageModel(Stranger, BabyLlavaLearner):
         for row, known in zip(ids, rows): row[:len(known)] = torch.tensor(known)
         return ids.to(self.device)
 
-    def reading_on(self, most=8):
+    def reading_on(self, room=2**30):
         "As with our own; who keeps a state instead of keys and values reads each context whole."
         keeps = "past_key_values" in inspect.signature(self.model.forward).parameters and not getattr(self.model, "_is_stateful", False)
-        return super().reading_on(most) if keeps else nullcontext()
+        return super().reading_on(room) if keeps else nullcontext()
 
     @torch.inference_mode()
     def _predict(self, rows, pictures, first=0, past=None):
