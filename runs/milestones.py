@@ -195,8 +195,8 @@ def joined(result, earlier):
         if earlier[key] != result[key]:
             raise WrongInput(f"--beside: its {key} is {earlier[key]}, and here it is {result[key]}; only the same trials can stand in one table")
     rows = {(r["suite"], r["task"], r["recipe"]): r for r in (*earlier["rows"], *result["rows"])}
-    asked = [task for tasks in TASKS_OF.values() for task in tasks]
-    order = lambda key: ([*suites].index(key[0]), asked.index(key[1]) if key[1] in asked else 0, RECIPES.index(key[2]))
+    seen = list(dict.fromkeys((suite, task) for suite, task, _ in rows))
+    order = lambda key: ([*suites].index(key[0]), seen.index(key[:2]), RECIPES.index(key[2]))
     both = {recipe for _, _, recipe in rows}
     return result | dict(rows=[rows[key] for key in sorted(rows, key=order)], recipes=[name for name in RECIPES if name in both], minutes=earlier["minutes"] | result["minutes"],
                          without=[task for task in earlier["without"] if task not in {key[1] for key in rows}])  # fmt: skip
