@@ -154,7 +154,7 @@ def score_turns(
         some = [k for k, t in enumerate(trials) if way_to_ask(learner, t, how) == (way, reason)]
         many = max(how_many(trials[k]) for k in some)
         on = many >= LONG and can(learner, "reading_on")
-        size = max(1, (256 if on else 64) // many)
+        size = max(1, 64 // many)
         def ask(places, way=way, on=on):
             with learner.reading_on() if on else nullcontext():
                 return hold(learner, [trials[k] for k in places], media, way, grey)
