@@ -1,9 +1,10 @@
 """What each recipe learns: every learner beside its untrained twin, its blind selves and the best shortcut, on the tasks it is trained for.
 
-    python runs/learning.py OUT --seeds 0 1 2 [--recipes clip babyllava …] [--steps clip=4500 …] [--nouns 30] [--fast]
+    python runs/learning.py OUT --seeds 0 1 2 [--recipes clip babyllava …] [--steps clip=4500 …] [--nouns 30] [--minutes 80] [--towers] [--fast]
 
-Needs two cores, 4 GB of memory. A seed redraws world, initialisation and order; trials are
-of held-out scenes. Everything in OUT can be continued. Writes OUT/learning.json and prints the table that stands in learning.md.
+Needs two cores, 4 GB of memory. A seed redraws world, initialisation and order; trials are of held-out scenes. `--towers`: a recipe begins with the tower of this
+seed's `clip` (`babyllava-v1`: of its `cvcl`) where that is there, as `predict` does in any case. Everything in OUT can be continued. Writes OUT/learning.json and
+prints the table that stands in learning.md.
 `--fast` walks the same road in a minute or two with far too few of everything: it shows that the script runs, and nothing else.
 """
 
@@ -33,9 +34,10 @@ TRAINED_FOR = {
     "babyllava-v2": (*WORDS, "counting", "localization"),
     "predict": ("permanence_vanish",),
 }
+TOWER_OF = {"babyllava": "clip", "babyllava-v1": "cvcl", "babyllava-v2": "clip", "predict": "clip"}
 BESIDE = ("untrained", "text_blind", "image_blind", "shortcut")
-FULL = dict(world=WORLD, trials=480, films=100, instruct=480, shown=4000)
-FAST = dict(world=dict(children=3, minutes=0.5, px=64, fps=2.0, pace=3.0, unrelated=0.3), trials=16, films=2, instruct=16, shown=24)
+FULL = dict(world=WORLD, trials=480, films=100, instruct=480, shown=4000, towers=False)
+FAST = dict(world=dict(children=3, minutes=0.5, px=64, fps=2.0, pace=3.0, unrelated=0.3), trials=16, films=2, instruct=16, shown=24, towers=False)
 
 
 def corpus_of(out, seed, plan):
@@ -61,7 +63,8 @@ def write_trials(folder, seed, plan, n, permanence, split):
 
 def train(recipe, corpus, out, seed, steps, plan):
     "One run. The predictor watches films of their own, for the corpus has too few frames a second, with the tower of this seed's `clip` where there is one."
-    seen = out / "clip" if recipe == "predict" and (out / "clip" / "run.json").is_file() else None
+    tower = out / TOWER_OF[recipe] if recipe == "predict" or plan["towers"] and recipe in TOWER_OF else None
+    seen = tower if tower and (tower / "run.json").is_file() else None
     return pretrain(films_of(out, seed, plan) if recipe == "predict" else corpus, out / recipe, recipe, steps=steps, seed=seed, start=seen, resume=True)
 
 
@@ -91,7 +94,7 @@ def one_seed(out, seed, names, steps, plan):
     out = make_folder(out / f"seed{seed}")
     corpus = corpus_of(out, seed, plan)
     runs = {name: train(name, corpus, out, seed, steps.get(name), plan) for name in names}
-    trials = write_trials(out / "trials", seed, plan, plan["trials"], plan["films"], "test")
+    trials = write_trials(out / "trials", seed, plan, plan["trials"], plan["films"] * ("predict" in names), "test")
     report = judge_runs(list(runs.values()), out / "report", trials=trials, seed=seed)
     cards = {name: read_json(run / "run.json", "run") for name, run in runs.items()}
     costs = {name: {k: card[k] for k in ("parameters", "stages", "seen", "cost", "not_learning")} for name, card in cards.items()}
@@ -114,14 +117,14 @@ def steps_asked(pairs):
         raise WrongInput(f"--steps: {' '.join(pairs)} is not RECIPE=NUMBER") from None
 
 
-def learning(out, seeds=(0,), names=tuple(TRAINED_FOR), steps=None, nouns=None, fast=False):
+def learning(out, seeds=(0,), names=tuple(TRAINED_FOR), steps=None, nouns=None, minutes=None, towers=False, fast=False):
     "All seeds; returns what is written to OUT/learning.json."
     if unknown := set(names) - set(recipes):
         raise WrongInput(f"--recipes: {', '.join(sorted(unknown))} is not one of {', '.join(recipes)}")
     out, plan = make_folder(out), FAST if fast else FULL
-    plan = plan | dict(world=plan["world"] | (dict(nouns=nouns) if nouns else {}))
+    plan = plan | dict(world=plan["world"] | (dict(nouns=nouns) if nouns else {}) | (dict(minutes=minutes) if minutes else {}), towers=towers)
     steps = dict.fromkeys(names, 8) | (steps or {}) if fast else steps or {}
-    result = dict(date=str(datetime.date.today()), machine=f"{platform.machine()}, {platform.system()}", fast=fast, rows=[], runs={}, minutes={})
+    result = dict(date=str(datetime.date.today()), machine=f"{platform.machine()}, {platform.system()}", world=plan["world"], fast=fast, rows=[], runs={}, minutes={})
     for seed in seeds:
         started = time.time()
         rows, costs = one_seed(out, seed, names, steps, plan)
@@ -139,9 +142,11 @@ def main():
     parser.add_argument("--recipes", nargs="+", default=list(TRAINED_FOR))
     parser.add_argument("--steps", nargs="+", default=[], metavar="RECIPE=NUMBER")
     parser.add_argument("--nouns", type=int, help="how many, in the order in which children learn them; the sixteen of first_words when not given")
+    parser.add_argument("--minutes", type=float, help="of recording a child, instead of forty")
+    parser.add_argument("--towers", action="store_true", help="begin with towers that are there")
     parser.add_argument("--fast", action="store_true")
     options = parser.parse_args()
-    result = learning(options.out, options.seeds, options.recipes, steps_asked(options.steps), options.nouns, options.fast)
+    result = learning(options.out, options.seeds, options.recipes, steps_asked(options.steps), options.nouns, options.minutes, options.towers, options.fast)
     for row in result["rows"]:
         print(line_of(row))
     failed = sorted({f"{row['recipe']} {row['task']} (seed {row['seed']})" for row in result["rows"] if not row["holds"]})

@@ -14,6 +14,7 @@ from babyvlm.nursery.asking import ask_text, crossed, write_suite
 from babyvlm.nursery.stimuli import Still, permanence_vanish
 from babyvlm.nursery.suites import TASKS_OF, suites
 from babyvlm.nursery.words import counted
+from pretraining_corpus import coloured_corpus
 
 RUNS = Path(__file__).parent.parent / "runs"
 
@@ -166,3 +167,26 @@ def test_all_suites_at_once(tmp_path):
     trials = read_trials(write_suite(tmp_path / "all", "all", together, n=16, px=32, workers=1))
     home = next(suite for suite, some in TASKS_OF.items() if list(tasks)[0] in some)
     assert trials.tasks == [(home, list(tasks)[0])]
+
+
+def test_what_a_caption_names(monkeypatch):
+    monkeypatch.syspath_prepend(str(RUNS))
+    captions = script("captions")
+    facts = [dict(noun="duck", colour="red"), dict(noun="ball", colour="blue"), dict(noun="cup", colour="red"), dict(noun="hat", colour="red")]
+    said = ["a red duck", "a duck and a ball", "look at that", "a blue hat"]
+    assert captions.named(said, facts) == [1.0, 0.0, 0.0, 1.0]
+    assert captions.coloured(said, facts) == dict(n=2, right=0.5)
+    assert captions.coloured(["a cup"], facts[2:3])["right"] is None
+    instead = captions.others(50, 3)
+    assert sorted(instead.values()) == list(range(50)) and all(a != b for a, b in instead.items())
+
+
+def test_from_nothing_in_short(tmp_path):
+    scratch = script("scratch")
+    corpus = coloured_corpus(tmp_path / "corpus")
+    result = scratch.scratch(tmp_path / "out", corpus, ("in_turn", "tower_first_patches_only"), fast=True)
+    assert [row["steps"] for row in result["rows"]] == [dict(joint=8), dict(see=4, joint=4)]
+    assert all(row["looking"] and 0 < row["spread"] < 2 and set(row["scores"]) == set(scratch.TASKS) for row in result["rows"])
+    assert (tmp_path / "out" / "scratch.md").read_text().count("\n") == 4
+    with pytest.raises(WrongInput, match="backwards"):
+        scratch.scratch(tmp_path / "out", corpus, ("backwards",))

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['LEAN', 'READ_OFTEN', 'halved', 'CastLayerNorm', 'CastRMSNorm', 'projected', 'attended', 'turned', 'LeanVit',
-           'LeanClip', 'LeanLlama', 'LeanMLP', 'lean']
+           'LeanClip', 'LeanLlama', 'LeanMLP', 'LastLlama', 'lean']
 
 # %% ../../nbs/models/02_attention.ipynb #d604a284
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers.models.clip.modeling_clip import CLIPAttention
-from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP, LlamaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaMLP, LlamaModel, LlamaRMSNorm
 from transformers.models.vit.modeling_vit import ViTAttention
 
 # %% ../../nbs/models/02_attention.ipynb #490c46c1
@@ -43,9 +43,9 @@ def projected(
     return F.linear(hidden, weight, bias).view(*hidden.shape[:2], 3, -1, attention.head_dim).permute(2, 0, 3, 1, 4).contiguous()
 
 def attended(
-    query, key, value,  # (B, H, T, D/H); the query is scaled
-    mask=None,          # added to the scores, (B or 1, 1, T, T)
-) -> tuple:             # (B, T, D), and the weights (B, H, T, T)
+    query, key, value,  # (B, H, T, D/H); the query is scaled, and may be that of the last Q places alone
+    mask=None,          # added to the scores, (B or 1, 1, Q, T)
+) -> tuple:             # (B, Q, D), and the weights (B, H, Q, T)
     "Softmax attention (Vaswani et al. 2017, equation 1)."
     with torch.autocast(query.device.type, enabled=False):
         scores = query @ key.transpose(2, 3)
@@ -83,12 +83,13 @@ class LeanClip(CLIPAttention):
         return self.out_proj(out), weights
 
 class LeanLlama(LlamaAttention):
-    "The attention of a Llama."
-    def forward(self, hidden_states, position_embeddings=None, attention_mask=None, past_key_values=None, **more):
+    "The attention of a Llama; of the places from `looking` on, where that is given."
+    def forward(self, hidden_states, position_embeddings=None, attention_mask=None, past_key_values=None, looking=0, **more):
         if _usual(self, past_key_values): return super().forward(hidden_states, position_embeddings, attention_mask, past_key_values, **more)
         parts = projected(self, hidden_states)
         with torch.autocast(parts.device.type, enabled=False): query, key = turned(parts[:2], *position_embeddings)
-        out, weights = attended(query, key, parts[2], attention_mask)
+        mask = None if attention_mask is None else attention_mask[:, :, looking:]
+        out, weights = attended(query[:, :, looking:], key, parts[2], mask)
         return self.o_proj(out), weights
 
 class LeanMLP(LlamaMLP):
@@ -96,6 +97,16 @@ class LeanMLP(LlamaMLP):
     def forward(self, x):
         gate, values = F.linear(x, torch.cat([self.gate_proj.weight, self.up_proj.weight])).chunk(2, -1)
         return self.down_proj(self.act_fn(gate)*values)
+
+# %% ../../nbs/models/02_attention.ipynb #d7c3505e
+class LastLlama(LlamaDecoderLayer):
+    "A Llama's last layer, which gives the places from `read_from` on alone."
+    def forward(self, hidden_states, attention_mask=None, position_embeddings=None, past_key_values=None, read_from=0, **more):
+        if not read_from or _usual(self.self_attn, past_key_values):
+            return super().forward(hidden_states, attention_mask, position_embeddings=position_embeddings, past_key_values=past_key_values, **more)
+        seen, _ = self.self_attn(self.input_layernorm(hidden_states), position_embeddings, attention_mask, looking=read_from)
+        hidden = hidden_states[:, read_from:] + seen
+        return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
 # %% ../../nbs/models/02_attention.ipynb #1a45eb99
 LEAN = {ViTAttention: LeanVit, CLIPAttention: LeanClip, LlamaAttention: LeanLlama, LlamaRMSNorm: CastRMSNorm}
@@ -107,6 +118,7 @@ def lean(
     "Give the layers their leaner forms; names and weights stay."
     for name, module in model.named_modules():
         if type(module) in LEAN: module.__class__ = LEAN[type(module)]
+        if type(module) is LlamaModel: module.layers[-1].__class__ = LastLlama
         if type(module) is LlamaMLP and module.gate_proj.bias is None: module.__class__ = LeanMLP
         if type(module) is nn.LayerNorm and name.rpartition(".")[2] in READ_OFTEN: module.__class__ = CastLayerNorm
     return model

@@ -54,7 +54,7 @@ stage_values = dict(
     keep=1.,                # share of a picture's tokens that the tower sees
     cached=False,           # whether a frozen tower sees each picture once, before the stage (the pictures then never vary)
     model=None,             # a family, where another than the recipe's
-    config=(),              # what else that model's configuration is to say, such as `dict(text_kind="lstm")`
+    config=(),              # what else the configuration of such a family is to say, such as `dict(text_kind="lstm")`; that of the recipe's own stands beside its stages
     alone=False,            # left out where the run starts from another run's towers
 )
 
@@ -75,6 +75,7 @@ def full_stage(
         if whole[key] not in known: raise WrongInput(f"{where}: {key} {whole[key]!r} is not one of {', '.join(map(str, known))}")
     for key in ("share", "lr", "batch", "accumulate", "keep"):
         if not whole[key] > 0: raise WrongInput(f"{where}: {key} {whole[key]} is not more than 0")
+    if whole["config"] and not whole["model"]: raise WrongInput(f"{where} has a config and no model of its own; give the config to the recipe, or name the stage's model")
     if whole["cached"] and "vision" not in whole["freeze"]: raise WrongInput(f"{where}: only a frozen tower's features can be cached; add 'vision' to freeze")
     turns_of(whole, where)
     return whole
