@@ -162,7 +162,7 @@ class BabyLlava(BabyModel, Joint):
         limit, length = self.config.text_config.max_position_embeddings, input_ids.shape[1] + (past.get_seq_length() if past is not None else 0)
         if length > limit and self.config.text_config.model_type == "gpt2":
             raise WrongInput(f"babyllava: a context of {length} tokens is longer than the {limit} positions of this language model; cut it, or use a larger limit")
-        last = {} if output_attentions or self.config.text_config.model_type != "llama" else dict(read_from=speak_from)    # what the last layer may leave undone
+        last = dict(read_from=speak_from) if self.training and not output_attentions and self.config.text_config.model_type == "llama" else {}    # who looks inside sees every place
         out = self.language(inputs_embeds=self.embed(input_ids, image_tokens), attention_mask=self._mask(input_ids, attention_mask, bidirectional),
                             logits_to_keep=input_ids.shape[1] - speak_from, output_attentions=output_attentions, past_key_values=past, use_cache=past is not None, **last)
         return BabyLlavaOutput(out.logits, out.attentions)
