@@ -123,6 +123,8 @@ def learning(out, seeds=(0,), names=tuple(TRAINED_FOR), steps=None, nouns=None, 
         raise WrongInput(f"--recipes: {', '.join(sorted(unknown))} is not one of {', '.join(recipes)}")
     out, plan = make_folder(out), FAST if fast else FULL
     plan = plan | dict(world=plan["world"] | (dict(nouns=nouns) if nouns else {}) | (dict(minutes=minutes) if minutes else {}), towers=towers)
+    if nouns and not fast:
+        plan["trials"] = max(plan["trials"], 20 * nouns)  # each noun as often as every other, and 400 trials at least
     steps = dict.fromkeys(names, 8) | (steps or {}) if fast else steps or {}
     result = dict(date=str(datetime.date.today()), machine=f"{platform.machine()}, {platform.system()}", world=plan["world"], fast=fast, rows=[], runs={}, minutes={})
     for seed in seeds:
