@@ -48,10 +48,9 @@ def trained(way, out, corpus, seed, steps):
 
 def spread(run, images):
     "How far the tower's tokens differ between pictures, as a share of their length: the mean over places."
-    model = load_learner(run).model.eval()
-    pixels = load_learner(run).pixels(images)
+    learner = load_learner(run)
     with torch.inference_mode():
-        tokens = model.vision(pixels).float()  # (P, N, D)
+        tokens = learner.model.eval().vision(learner.pixels(images)).float()  # (P, N, D)
     return round(float(((tokens - tokens.mean(0)).norm(dim=2).mean() / tokens.norm(dim=2).mean())), 4)
 
 
