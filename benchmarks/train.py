@@ -7,8 +7,8 @@ PYTHON is that of an environment with open_clip_torch (`make` makes one under ~/
 is left out, nothing of theirs is copied here, and each runs in a process of its own (contestants.py, courses.py). A peer first tries its ways, fp32 and the
 machine's half precision, each with eager and fused attention where it has a choice, and keeps the best; ours goes as it comes. Then all take turns, round by
 round, and a ratio is the median over the rounds of peer's seconds to ours in that round. Ratios under 1.15 are no difference. Floating-point operations are
-counted in each process, and must agree, but for what nobody asks where pictures stand: the last layer's say, and the scores of words. The share of the peak is of matrix products of 2048 × 2048 in the same
-format, measured between the same steps. `milestone` trains on one corpus (made here where none is given) for so many minutes, each contestant as it does best;
+counted in each process, and must agree, but for what nobody asks where pictures stand: the last layer's say, and the scores of words. The share of the peak is of
+matrix products of 2048 × 2048 in the same format, measured between the same steps. `milestone` trains on one corpus (made here where none is given) for so many minutes, each contestant as it does best;
 the time until picture vocabulary is .8 counts, a peer that never is there counts as the longest training, and the learning curves are kept. On a machine with a
 GPU all of this is measured there (memory is the card's then).
 Needs a machine that does nothing else, two free cores, 6 GB of memory, half an hour, and for `milestone` hours (--quick: minutes, for trying it out). Writes

@@ -8,18 +8,17 @@ as every other. A caption is the likeliest next token, again and again, after th
 chooses. Writes OUT/captions.json and OUT/captions.md.
 """
 
-import argparse
 import datetime
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
-from sides import run_of
+from sides import asking, run_of, share
 
 from babyvlm.cli.quickstart import make_suite
-from babyvlm.core.basics import make_folder, rng, write_json
-from babyvlm.core.statistics import interval, paired
+from babyvlm.core.basics import make_folder, write_json
+from babyvlm.core.statistics import paired
 from babyvlm.core.trials import read_trials
+from babyvlm.milestones.baselines import partners
 from babyvlm.models.load import load_learner
 from babyvlm.nursery.things import COLOURS, FIRST_NOUNS, FIRST_SIZES
 from babyvlm.probing.composition import fit_of
@@ -28,8 +27,7 @@ from babyvlm.probing.composition import fit_of
 def shown(folder, n):
     "Pictures of one toy each, and what is known of each."
     trials = read_trials(make_suite("toolbox", folder, 0, n, px=64, only=["captioning"]))
-    some = list(trials)
-    return [trials.image(t.context[0].path) for t in some], [t.facts for t in some], [t.trial_id for t in some]
+    return [trials.image(t.context[0].path) for t in trials], [t.facts for t in trials]
 
 
 def named(captions, facts):
@@ -49,34 +47,27 @@ def chosen(learner, images):
     return [[FIRST_NOUNS[k] for k in some.argmax(1)] for some in (fit, fit - fit.mean(0))]
 
 
-def others(n, seed):
-    "Whose picture each trial is shown instead of its own."
-    places = rng(seed, "captions").permutation(n)
-    return {int(a): int(b) for a, b in zip(places, np.roll(places, 1))}
-
-
-def told(learner, seed, images, facts, groups):
+def told(learner, seed, images, facts):
     "What a learner chooses, and what it says, scored beside its controls."
-    choice, evened = ([round(float(v), 4) for v in interval(named(nouns, facts), groups)] for nouns in chosen(learner, images))
+    choice, evened = (share(named(nouns, facts)) for nouns in chosen(learner, images))
     if not hasattr(learner, "generate"):
         return dict(choice=choice, evened=evened, scores={})
-    instead = others(len(images), seed)
     said = dict(learner=learner.generate([[image] for image in images]), untrained=learner.fresh(seed).generate([[image] for image in images]))
-    said["other picture"] = [said["learner"][instead[k]] for k in range(len(images))]
+    said["other picture"] = [said["learner"][k] for k in partners(len(images), seed)]
     said["grey picture"] = learner.generate([[np.full_like(images[0], 127)]]) * len(images)
     credit = {who: named(captions, facts) for who, captions in said.items()}
     of_size = lambda size: round(float(np.mean([c for c, fact in zip(credit["learner"], facts) if fact["size"] == size])), 4)
-    return dict(choice=choice, evened=evened, scores={who: [round(float(v), 4) for v in interval(c, groups)] for who, c in credit.items()}, minus={who: paired(credit["learner"], c, groups) for who, c in credit.items() if who != "learner"},
+    return dict(choice=choice, evened=evened, scores={who: share(c) for who, c in credit.items()}, minus={who: paired(credit["learner"], c, range(len(images))) for who, c in credit.items() if who != "learner"},
                 by_size={size: of_size(size) for size in FIRST_SIZES}, colours=coloured(said["learner"], facts), silent=sum(not {*c.split()} & {*FIRST_NOUNS} for c in said["learner"]), commonest=Counter(said["learner"]).most_common(5))  # fmt: skip
 
 
 def captions(out, have, seeds, recipes, n):
     "Everything; returns what is written to OUT/captions.json."
     out, rows = make_folder(out), []
-    images, facts, groups = shown(out / "trials", n)
+    images, facts = shown(out / "trials", n)
     for recipe in recipes:
         for seed in seeds:
-            rows.append(dict(recipe=recipe, seed=seed) | told(load_learner(run_of(have, seed, recipe)), seed, images, facts, groups))
+            rows.append(dict(recipe=recipe, seed=seed) | told(load_learner(run_of(have, seed, recipe)), seed, images, facts))
     result = dict(date=str(datetime.date.today()), n=n, rows=rows)
     write_json(out / "captions.json", result)
     (out / "captions.md").write_text(table(rows) + "\n")
@@ -100,11 +91,7 @@ def table(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--have", nargs="+", type=Path, required=True, help="folders that hold seedN/RECIPE")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--recipes", nargs="+", default=["clip", "cvcl", "babyllava", "babyllava-v1", "babyllava-v2"])
+    parser = asking(__doc__, ("clip", "cvcl", "babyllava", "babyllava-v1", "babyllava-v2"))
     parser.add_argument("--n", type=int, default=480)
     options = parser.parse_args()
     captions(options.out, options.have, options.seeds, options.recipes, options.n)

@@ -7,12 +7,11 @@ place for the new toy, or to the new place for the old toy. A quadruplet counts 
 Asked are the learner, and twins that remember without having learnt: untrained, the last layer drawn at random (`restless` of `runs/predict.py`). Writes OUT/goals.json and OUT/goals.md.
 """
 
-import argparse
 import datetime
 from pathlib import Path
 
 from predict import restless
-from sides import run_of, share
+from sides import asking, run_of, share
 
 from babyvlm.core.basics import make_folder, write_json
 from babyvlm.core.trials import read_trials
@@ -50,11 +49,8 @@ def goals(out, trials, have, seeds, most, twins):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
+    parser = asking(__doc__)
     parser.add_argument("trials", type=Path)
-    parser.add_argument("--have", nargs="+", type=Path, required=True, help="folders that hold seedN/predict")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--quadruplets", type=int, default=100)
     parser.add_argument("--twins", type=int, default=8)
     options = parser.parse_args()

@@ -24,6 +24,7 @@ from babyvlm.nursery.stimuli import write_first_words
 from babyvlm.nursery.things import FIRST_NOUNS, NOUNS
 from babyvlm.nursery.world import FIRST_WORDS
 from babyvlm.pretraining.recipes import pretrain, recipes
+from babyvlm.pretraining.stages import tower_of
 
 WORDS = ("picture_vocabulary", "looking_while_listening")
 TRAINED_FOR = {
@@ -34,7 +35,6 @@ TRAINED_FOR = {
     "babyllava-v2": (*WORDS, "counting", "localization"),
     "predict": ("permanence_vanish",),
 }
-TOWER_OF = {"babyllava": "clip", "babyllava-v1": "cvcl", "babyllava-v2": "clip", "predict": "clip"}
 BESIDE = ("untrained", "text_blind", "image_blind", "shortcut")
 FULL = dict(world=WORLD, trials=480, films=100, instruct=480, shown=4000, towers=False)
 FAST = dict(world=dict(children=3, minutes=0.5, px=64, fps=2.0, pace=3.0, unrelated=0.3), trials=16, films=2, instruct=16, shown=24, towers=False)
@@ -63,8 +63,8 @@ def write_trials(folder, seed, plan, n, permanence, split):
 
 def train(recipe, corpus, out, seed, steps, plan):
     "One run. The predictor watches films of their own, for the corpus has too few frames a second, with the tower of this seed's `clip` where there is one."
-    tower = out / TOWER_OF[recipe] if recipe == "predict" or plan["towers"] and recipe in TOWER_OF else None
-    seen = tower if tower and (tower / "run.json").is_file() else None
+    tower = tower_of(recipe) if plan["towers"] or recipe == "predict" else None
+    seen = out / tower if tower and (out / tower / "run.json").is_file() else None
     return pretrain(films_of(out, seed, plan) if recipe == "predict" else corpus, out / recipe, recipe, steps=steps, seed=seed, start=seen, resume=True)
 
 

@@ -28,8 +28,9 @@ from babyvlm.milestones.judge import judge
 from babyvlm.milestones.suites import milestone
 from babyvlm.milestones.verdicts import key_of
 from babyvlm.nursery.suites import TASKS_OF, suites
+from babyvlm.pretraining.stages import recipes, tower_of
 
-TOWER_OF = {"clip": None, "cvcl": None, "babyllava": "clip", "babyllava-v1": "cvcl", "babyllava-v2": "clip", "predict": "clip"}
+TOWER_OF = {name: tower_of(name) for name in recipes}
 RECIPES = tuple(TOWER_OF)
 MET = ("can", "emerging")
 FULL = dict(world=WORLD, n=480, films_asked=1600, films=2000, instruct=480, steps=STEPS | {"cvcl": 4500, "babyllava-v1": 3500, "babyllava-v2": 4500, "predict": 4000})

@@ -93,12 +93,19 @@ def sides(out, have, seeds, recipes, scenes):
     return result
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def asking(about, recipes=()):
+    "The options of a script that asks runs of a folder."
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--have", nargs="+", type=Path, required=True, help="folders that hold seedN/RECIPE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--recipes", nargs="+", default=["clip", "babyllava"])
+    if recipes:
+        parser.add_argument("--recipes", nargs="+", default=list(recipes))
+    return parser
+
+
+def main():
+    parser = asking(__doc__, ("clip", "babyllava"))
     parser.add_argument("--scenes", type=int, default=320)
     options = parser.parse_args()
     sides(options.out, options.have, options.seeds, options.recipes, options.scenes)

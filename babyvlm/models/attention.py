@@ -83,7 +83,7 @@ class LeanClip(CLIPAttention):
         return self.out_proj(out), weights
 
 class LeanLlama(LlamaAttention):
-    "The attention of a Llama; of the places from `looking` on, where that is given."
+    "The attention of a Llama; only the places from `looking` on look, where that is given."
     def forward(self, hidden_states, position_embeddings=None, attention_mask=None, past_key_values=None, looking=0, **more):
         if _usual(self, past_key_values): return super().forward(hidden_states, position_embeddings, attention_mask, past_key_values, **more)
         parts = projected(self, hidden_states)
@@ -100,7 +100,7 @@ class LeanMLP(LlamaMLP):
 
 # %% ../../nbs/models/02_attention.ipynb #d7c3505e
 class LastLlama(LlamaDecoderLayer):
-    "A Llama's last layer, which gives the places from `read_from` on alone."
+    "A Llama's last layer, which gives the places from `read_from` on alone; the layers before it are handed the same, and do not heed it."
     def forward(self, hidden_states, attention_mask=None, position_embeddings=None, past_key_values=None, read_from=0, **more):
         if not read_from or _usual(self.self_attn, past_key_values):
             return super().forward(hidden_states, attention_mask, position_embeddings=position_embeddings, past_key_values=past_key_values, **more)

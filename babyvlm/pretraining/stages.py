@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['recipes', 'VIEWS', 'PARTS', 'ORDERS', 'SCHEDULES', 'stage_values', 'gentler', 'measured', 'full_stage', 'turns_of',
-           'full_recipe', 'shared_out', 'Turns', 'minutes_of']
+           'full_recipe', 'tower_of', 'shared_out', 'Turns', 'minutes_of']
 
 # %% ../../nbs/pretraining/22_stages.ipynb #e646fe1a
 import numpy as np
@@ -112,6 +112,13 @@ def full_recipe(
     stages = [stage | (own if not stage["model"] else dict(config=dict(stage["config"]))) | dict(lr=stage["lr"]*gentler[size]) for stage in stages if not (started and stage["alone"])]
     if stages[-1]["model"] != found["model"]: raise WrongInput(f"recipe: the last stage trains a {stages[-1]['model']}, and the recipe promises a {found['model']}")
     return dict(name=found["name"], model=found["model"], steps=found["steps"], stages=stages)
+
+# %% ../../nbs/pretraining/22_stages.ipynb #b138caa5
+def tower_of(
+    recipe: str,  # a name in `recipes`
+):
+    "The recipe whose tower it can begin with, in place of the stage that it trains when it is alone; None where it has no such stage."
+    return next((stage["model"] for stage in recipes[recipe]["stages"] if stage.get("alone")), None)
 
 # %% ../../nbs/pretraining/22_stages.ipynb #27f73a83
 def shared_out(
