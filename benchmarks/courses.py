@@ -1,6 +1,6 @@
 """One learner's way to a milestone, in a process and an environment of its own: for `train.py`.
 
-    PYTHON benchmarks/courses.py "ours clip"|"ours babyllava"|open_clip|nanovlm SPEC
+    PYTHON benchmarks/courses.py "ours clip"|"ours cvcl"|"ours babyllava"|open_clip|nanovlm SPEC
 
 All learn from the same corpus: ours by `pretrain`, from the corpus folder, as a user has it; open_clip by its own `train_one_epoch`, with its own pictures' transform,
 loader and cosine schedule; nanoVLM by its own `train`, with its own collator and schedule. All find the pictures decoded at training size; the peers find the words in
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import types
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -28,7 +29,9 @@ HERE = Path(__file__).parent
 LEVEL = 0.8  # of picture vocabulary
 BATCH = 64
 PATCHES, CROPS, RATES = (8, 16), (0.9, 0.5), (5e-4, 1e-3)  # what a peer is tried with, in all combinations that it has; open_clip: crops, at the second rate
-AGAINST = dict(open_clip="ours clip", nanovlm="ours babyllava")
+RESNET = 16  # the width of open_clip's other tower, a ResNet of four blocks
+OURS = {"clip": [dict(), dict(layers=0)], "cvcl": [dict()], "babyllava": [dict(), dict(layers=0)]}  # and what ours are tried with
+AGAINST = dict(open_clip=("ours clip", "ours cvcl"), nanovlm=("ours babyllava",))
 
 
 class Curve:
@@ -36,6 +39,7 @@ class Curve:
 
     def __init__(self, score, every):
         self.score, self.every, self.points, self.away, self.due, self.start = score, every, [], 0.0, every, time.perf_counter()
+        self.note = {}  # what stands beside the next points
 
     def spent(self):
         return time.perf_counter() - self.start - self.away
@@ -45,7 +49,7 @@ class Curve:
         if seconds < self.due and not last:
             return
         self.due = seconds + self.every
-        self.points.append(dict(s=round(seconds, 1), step=step, score=round(float(self.score()), 4)))
+        self.points.append(dict(s=round(seconds, 1), step=step, score=round(float(self.score()), 4), **self.note))
         print(self.points[-1], file=sys.stderr, flush=True)
         self.away += time.perf_counter() - before
 
@@ -97,15 +101,19 @@ def questions(trials, px):
 
 
 def ours(spec, family):
-    "babyvlm's own road, from the corpus folder."
+    "babyvlm's own road, from the corpus folder: as it comes, or with so many layers after the tower's stem."
     from babyvlm.core.trials import read_trials
     from babyvlm.models.learners import BabyLlavaLearner, ClipLearner
+    from babyvlm.models.sizes import sizes
     from babyvlm.pretraining.course import Course
     from babyvlm.pretraining.recipes import pretrain
     from babyvlm.pretraining.run_folder import Data
     from babyvlm.pretraining.stages import full_recipe
 
-    course = Course(Data(spec["corpus"]), full_recipe(family)["stages"], "tiny", spec["seed"])
+    size = "light" if "layers" in spec else "tiny"
+    if size == "light":
+        sizes["light"] = sizes["tiny"] | dict(vision=sizes["tiny"]["vision"] | dict(layers=spec["layers"]))
+    course = Course(Data(spec["corpus"]), full_recipe(family, size)["stages"], size, spec["seed"])
     tokenizer, (asked, images, right) = course.tokenizer, questions(read_trials(spec["trials"]), course.px)
     flat, state = [image for four in images for image in four], dict(steps=0)
 
@@ -120,10 +128,11 @@ def ours(spec, family):
 
     def watch(trainer, row, seen):
         state["trainer"], state["steps"] = trainer, state["steps"] + 1
+        curve.note = dict(tower_alone=True) if family == "babyllava" and not hasattr(trainer.average, "language") else {}
         curve(state["steps"])
 
     curve = Curve(score, spec["every"])
-    pretrain(spec["corpus"], Path(spec["folder"]) / "run", family, minutes=spec["minutes"], seed=spec["seed"], callbacks=[watch])
+    pretrain(spec["corpus"], Path(spec["folder"]) / "run", family, size, minutes=spec["minutes"], seed=spec["seed"], callbacks=[watch])
     curve(state["steps"], last=True)
     return curve.points
 
@@ -163,6 +172,11 @@ def tiny(patch, px, **text):
     return dict(vision=dict(px=px, patch=patch, width=128, layers=4, heads=4), text=dict(width=128, heads=4, **text))
 
 
+def convolutions(width, px):
+    "open_clip's ResNet with a block in each of its four stages."
+    return dict(px=px, patch=32, width=width, layers=[1, 1, 1, 1], heads=1)
+
+
 def open_clip(spec):
     words = Words(Path(spec["packed"]))
     px = words.trials.shape[2]
@@ -174,7 +188,9 @@ def open_clip(spec):
     pairs = Pairs(words, image_transform(px, is_train=True, aug_cfg=dict(scale=(spec["crop"], 1.0))))
     loader = torch.utils.data.DataLoader(pairs, BATCH, shuffle=True, drop_last=True, num_workers=1, persistent_workers=True)
     plain = image_transform(px, is_train=False)
-    shapes = tiny(spec["patch"], px, layers=2, tokens=words.ids.shape[1]) | dict(joint=128, batch=BATCH, vocabulary=words.vocabulary)
+    shapes = tiny(spec.get("patch"), px, layers=2, tokens=words.ids.shape[1]) | dict(joint=128, batch=BATCH, vocabulary=words.vocabulary)
+    if "resnet" in spec:
+        shapes["vision"] = convolutions(spec["resnet"], px)
 
     def train(steps, curve=None):
         "open_clip's own loop for so many steps, with a new model."
@@ -205,12 +221,14 @@ def open_clip(spec):
     return curve.points
 
 
-def paced(spec, go, few=8):
-    "How many steps fit into the minutes."
-    go(2)
-    start = time.perf_counter()
-    go(few)
-    return max(few, int(60 * spec["minutes"] / ((time.perf_counter() - start) / few)))
+def paced(spec, go, few=16):
+    "How many steps fit into the minutes; what a loop needs before its first step does not count."
+    spent = []
+    for steps in (2, 2, 2 + few):  # the first is for warming up
+        start = time.perf_counter()
+        go(steps)
+        spent.append(time.perf_counter() - start)
+    return max(few, int(60 * spec["minutes"] / ((spent[2] - spent[1]) / few)))
 
 
 class Rows(torch.utils.data.Dataset):
@@ -284,17 +302,18 @@ def nanovlm(spec):
     return curve.points
 
 
-COURSES = {"ours clip": lambda spec: ours(spec, "clip"), "ours babyllava": lambda spec: ours(spec, "babyllava"), "open_clip": open_clip, "nanovlm": nanovlm}
+COURSES = {f"ours {name}": partial(ours, family=name) for name in OURS} | {"open_clip": open_clip, "nanovlm": nanovlm}
 
 
 def settings(name, quick):
     "What a learner is tried with."
     if name.startswith("ours"):
-        return [dict()]
+        return OURS[name.removeprefix("ours ")][: 1 if quick else None]
     if quick:
         return [dict(patch=16, lr=1e-3, crop=0.9)]
     if name == "open_clip":
-        return [dict(patch=patch, lr=RATES[-1], crop=crop) for patch in PATCHES for crop in CROPS]
+        towers = [dict(resnet=RESNET), *(dict(patch=patch) for patch in PATCHES)]
+        return [tower | dict(lr=RATES[-1], crop=crop) for tower in towers for crop in CROPS]
     return [dict(patch=patch, lr=lr) for patch in PATCHES for lr in RATES]
 
 
@@ -309,12 +328,21 @@ def follow(name, spec, options):
 
 
 def reached(points):
-    "Seconds until the level was reached; None where it was not."
-    return next((point["s"] for point in points if point["score"] >= LEVEL), None)
+    "Seconds until the level was reached, by the learner itself and not by the tower that it is to begin with; None where it was not."
+    return next((point["s"] for point in points if point["score"] >= LEVEL and not point.get("tower_alone")), None)
+
+
+def furthest(name, runs, tried):
+    "What a learner is tried with again, for longer: what came furthest; nothing where it was at the level."
+    own = [run for run in runs if run["learner"] == name]
+    if any(run["reached_s"] for run in own):
+        return []
+    best = max(own, key=lambda run: run["last"])
+    return [next(some for some in tried if some.items() <= best.items())]
 
 
 def learn(corpus, trials, folder, names, options, quick, seed=0):
-    "All learners with all that they are tried with, for each number of minutes; the best of each, and how much sooner ours is there."
+    "All learners with all that they are tried with, as long as the first of the minutes; those who are not at the level again for the others, with what came furthest."
     from babyvlm.core.device import device, precision
 
     minutes = [0.1] if quick else options.minutes
@@ -322,20 +350,27 @@ def learn(corpus, trials, folder, names, options, quick, seed=0):
     where = device()
     base = dict(corpus=str(corpus), trials=str(trials), packed=str(packed), folder=str(folder), device=where, threads=options.threads, seed=seed,
                 kinds=list(dict.fromkeys(["fp32", precision(where)])), root=str(options.nanovlm.resolve()) if options.nanovlm else "")  # fmt: skip
-    runs = []
+    runs, tried = [], {name: settings(name, quick) for name in names}
     for length in minutes:
         for name in names:
-            for setting in settings(name, quick):
+            for setting in tried[name]:
                 points = follow(name, base | setting | dict(minutes=length, every=60 * length / (3 if quick else 24)), options)
                 runs.append(dict(learner=name, **setting, minutes=length, reached_s=reached(points), last=points[-1]["score"], curve=points))
                 print(json.dumps({k: v for k, v in runs[-1].items() if k != "curve"}), file=sys.stderr, flush=True)
+        tried = {name: furthest(name, runs, some) for name, some in tried.items()}
     best = {name: min((run["reached_s"] for run in runs if run["learner"] == name and run["reached_s"]), default=None) for name in names}
-    return dict(level=LEVEL, batch=BATCH, best_s=best, times_ours={peer: sooner(best[mine], best[peer], max(minutes)) for peer, mine in AGAINST.items() if {peer, mine} <= {*names}}, runs=runs)
+    mine = {peer: min((best[name] for name in own if best[name]), default=None) for peer, own in AGAINST.items() if peer in names}
+    return dict(level=LEVEL, batch=BATCH, best_s=best, times_ours={peer: sooner(ours, best[peer] or longest(peer, runs)) for peer, ours in mine.items()}, runs=runs)
 
 
-def sooner(ours, theirs, longest):
-    "How many times sooner ours is there; 0 where it never is; at least so many times where the peer never is."
-    return round((theirs or 60 * longest) / ours, 2) if ours else 0.0
+def longest(name, runs):
+    "Seconds that a learner trained in the longest of its runs."
+    return max(run["curve"][-1]["s"] for run in runs if run["learner"] == name)
+
+
+def sooner(ours, theirs):
+    "How many times sooner ours is there; 0 where it never is."
+    return round(theirs / ours, 2) if ours else 0.0
 
 
 def main():

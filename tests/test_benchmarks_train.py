@@ -90,4 +90,15 @@ def test_sooner():
 
     points = [dict(s=10, score=0.5), dict(s=20, score=0.8), dict(s=30, score=0.79)]
     assert courses.reached(points) == 20 and courses.reached(points[:1]) is None
-    assert courses.sooner(20, 50, 6) == 2.5 and courses.sooner(20, None, 6) == 18 and courses.sooner(None, 50, 6) == 0
+    assert courses.reached([dict(s=5, score=0.9, tower_alone=True), *points]) == 20
+    assert courses.sooner(20, 50) == 2.5 and courses.sooner(None, 50) == 0
+
+
+def test_who_is_not_there_tries_again_with_what_came_furthest():
+    import courses
+
+    run = lambda last, reached_s=None, s=90, learner="open_clip", **setting: dict(learner=learner, **setting, last=last, reached_s=reached_s, curve=[dict(s=5), dict(s=s)])
+    tried = [dict(patch=8, lr=1e-3), dict(patch=16, lr=1e-3)]
+    runs = [run(0.3, patch=8, lr=1e-3), run(0.6, patch=16, lr=1e-3, s=110), run(0.9, learner="ours clip")]
+    assert courses.furthest("open_clip", runs, tried) == [tried[1]] and courses.longest("open_clip", runs) == 110
+    assert courses.furthest("open_clip", [*runs, run(0.5, reached_s=80, patch=8, lr=1e-3)], tried) == []

@@ -92,7 +92,7 @@ def turns_of(
     return list(zip(asked*(many//len(asked)), views*(many//len(views))))
 
 # %% ../../nbs/pretraining/22_stages.ipynb #a0610fc1
-gentler = dict(tiny=1., small=.5, base=.3, large=.1)  # wider models want smaller rates (Yang et al. 2021, arXiv 2203.03466, table 3); only `tiny` has been tuned
+gentler = dict(tiny=1., small=.5, base=.3, large=.1)  # wider models want smaller rates (Yang et al. 2021, arXiv 2203.03466, table 3); only `tiny` has been tuned; a size of your own learns at the rate as written
 
 def full_recipe(
     recipe,         # a name in `recipes`, or a dict like theirs
@@ -109,7 +109,7 @@ def full_recipe(
     names = [stage["name"] for stage in stages]
     if len({*names}) < len(names): raise WrongInput(f"recipe: two stages have the same name; rename one of {', '.join(names)}")
     own = dict(model=found["model"], config=found.get("config", {}))
-    stages = [stage | (own if not stage["model"] else dict(config=dict(stage["config"]))) | dict(lr=stage["lr"]*gentler[size]) for stage in stages if not (started and stage["alone"])]
+    stages = [stage | (own if not stage["model"] else dict(config=dict(stage["config"]))) | dict(lr=stage["lr"]*gentler.get(size, 1.)) for stage in stages if not (started and stage["alone"])]
     if stages[-1]["model"] != found["model"]: raise WrongInput(f"recipe: the last stage trains a {stages[-1]['model']}, and the recipe promises a {found['model']}")
     return dict(name=found["name"], model=found["model"], steps=found["steps"], stages=stages)
 
