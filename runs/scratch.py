@@ -36,11 +36,12 @@ WAYS = {  # name: (what it changes, stages; a share of 1 is the steps of the cau
     "patches_gentle": ("contrast first, no such token, a third of the rate", [SEE, JOINT | dict(lr=5e-4)]),
     "patches_longer_tower": ("three times the contrast first, no such token", [SEE | dict(share=3.0), JOINT]),
     "patches_centred": ("contrast first, no such token, and a batch norm takes off the patches what all of them share", [SEE, JOINT]),
+    "centred": ("contrast first, the token, and that batch norm", [SEE, JOINT]),
     "patches_centred_alone": ("the causal objective alone, no such token, and that batch norm", [JOINT]),
     "gentle": ("a third of the rate", [JOINT | dict(lr=5e-4)]),
     "longer": ("the causal objective alone, three times as long", [JOINT | dict(share=3.0)]),
 }
-CONFIG = dict(in_turn=dict(contrast=True)) | dict.fromkeys(("patches_only", "tower_first_patches_only", "patches_gentle", "patches_longer_tower"), dict(whole=False))
+CONFIG = dict(in_turn=dict(contrast=True), centred=dict(centred=True)) | dict.fromkeys(("patches_only", "tower_first_patches_only", "patches_gentle", "patches_longer_tower"), dict(whole=False))
 CONFIG |= dict.fromkeys(("patches_centred", "patches_centred_alone"), dict(whole=False, centred=True))
 
 
